@@ -1,0 +1,76 @@
+// Builds dist/: one CJS bundle an entry, the koffi addon beside them, and dist/bin/, a folder that serves as CNI_PATH as
+// it is. With --tests it also bundles every test file into build/test/.
+import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const dist = join(root, 'dist')
+const require = createRequire(import.meta.url)
+const { version } = require('../package.json')
+
+/** Names under which runtimes find the program; each becomes a plugin type of its own. */
+const PLUGIN_TYPES = ['tsnet', 'loopback']
+
+const options = (addonDir) => ({
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20.19',
+  outExtension: { '.js': '.cjs' },
+  define: { TSNET_ADDON_DIR: JSON.stringify(addonDir), TSNET_VERSION: JSON.stringify(version) },
+  logLevel: 'warning',
+})
+
+mkdirSync(join(dist, 'bin'), { recursive: true })
+await build({ ...options('.'), entryPoints: { cni: 'src/bin/cni.ts' }, outdir: 'dist', minify: true, keepNames: false })
+await build({ ...options('.'), entryPoints: { cli: 'src/bin/cli.ts' }, outdir: 'dist', external: ['netlink', 'koffi'] })
+replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
+for (const type of PLUGIN_TYPES) replace(join(dist, 'bin', type), (path) => writeFileSync(path, entry(type), { mode: 0o755 }))
+
+if (process.argv.includes('--tests')) {
+  rmSync(join(root, 'build', 'test'), { recursive: true, force: true })
+  await build({
+    ...options('../../dist'),
+    entryPoints: testFiles('src').concat(testFiles('test')).map((path) => ({ in: path, out: path.replaceAll('/', '--').replace(/\.ts$/, '') })),
+    outdir: 'build/test',
+    external: ['netlink', 'koffi', 'fast-check'],
+    sourcemap: 'inline',
+  })
+}
+
+/** Never writes a file in place: a runtime may be executing the old one. */
+function replace(path, write) {
+  write(`${path}.new`)
+  renameSync(`${path}.new`, path)
+}
+
+/** The prebuilt addon of this machine, from koffi's platform package. */
+function addon() {
+  const musl = process.report.getReport().header.glibcVersionRuntime === undefined
+  const folder = dirname(require.resolve(`@koromix/koffi-linux-${process.arch}/package.json`))
+  return join(folder, `${musl ? 'musl' : 'linux'}_${process.arch}`, 'koffi.node')
+}
+
+/** The text of an entry: it finds node and its bundle by absolute path, so it may be copied, linked or bind-mounted anywhere. */
+function entry(type) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
+  const cli = type === 'tsnet' ? `[ -n "\${CNI_COMMAND+set}" ] || exec "$node" ${quoted(join(dist, 'cli.cjs'))} "$@"\n` : ''
+  return `#!/bin/sh
+# tsnet ${version}: CNI plugin${type === 'tsnet' ? ' and command' : ` "${type}"`}. Made by npm run build; do not edit.
+unset NODE_OPTIONS NODE_EXTRA_CA_CERTS NODE_PATH
+node=${quoted(process.execPath)}
+[ -x "$node" ] || node=node
+${cli}exec "$node" ${quoted(join(dist, 'cni.cjs'))} "\${0##*/}"
+`
+}
+
+function testFiles(folder) {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join(folder, name))
+    .sort()
+}
