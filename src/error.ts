@@ -64,9 +64,10 @@ export class KernelError extends TsnetError {
   }
 }
 
-/** @returns Whether `error` is the kernel's refusal with exactly this errno name, such as `EEXIST`. */
-export function isErrno(error: unknown, ...names: readonly string[]): error is KernelError {
-  return error instanceof KernelError && names.includes(error.errnoName)
+/** @returns Whether `error` is the kernel's refusal with one of these errno names, whether it came from libc, netlink or node:fs. */
+export function isErrno(error: unknown, ...names: readonly string[]): boolean {
+  if (error instanceof KernelError) return names.includes(error.errnoName)
+  return error instanceof Error && 'syscall' in error && 'code' in error && names.includes(String(error.code))
 }
 
 /** Several failures of one clean-up that went on to its end. */

@@ -1,0 +1,106 @@
+/** The verbs of rtnetlink on links, addresses and routes: kernel words, one request each. @see rtnetlink(7) */
+import { isErrno } from '../error.ts'
+import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
+import { decodeLink, encodeLink, type Link, type LinkHeader, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from '../wire/link.ts'
+import { NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink-message.ts'
+import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
+import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
+
+export type ObservedLink = LinkHeader & Link
+export type ObservedAddress = AddressHeader & Address
+export type ObservedRoute = ReturnType<typeof decodeRoute>
+
+/** How a link is named in a request: by its index or by its name. */
+export type LinkId = number | string
+
+/** An rtnetlink socket of the namespace that the thread is in. The caller owns it. */
+export function openRtnetlink(): NetlinkSocket {
+  return new NetlinkSocket(NETLINK_ROUTE)
+}
+
+/** @returns The link, or undefined when there is none of that name or index. */
+export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefined {
+  try {
+    return rt.get({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body: (w) => encodeLink(w, header(id), named(id)) }, (m) => decodeLink(m.body))
+  } catch (error) {
+    if (isErrno(error, 'ENODEV')) return undefined
+    throw error
+  }
+}
+
+export function listLinks(rt: NetlinkSocket): readonly ObservedLink[] {
+  return rt.dump({ operation: 'list the links', type: RTM_GETLINK, body: (w) => encodeLink(w, header(0), {}) }, (m) => decodeLink(m.body))
+}
+
+/** @param flags IFF_UP and the like, to be set at once. @throws KernelError EEXIST when the name is taken */
+export function createLink(rt: NetlinkSocket, operation: string, link: Link, flags = 0): void {
+  rt.execute({ operation, type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeLink(w, { index: 0, flags, change: flags }, link) })
+}
+
+/** Changes a link by RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
+export function changeLink(rt: NetlinkSocket, operation: string, change: { readonly id: LinkId; readonly up?: boolean; readonly link?: Link }): void {
+  const flags = change.up === undefined ? {} : { flags: change.up ? 1 : 0, change: 1 }
+  rt.execute({ operation, type: RTM_NEWLINK, body: (w) => encodeLink(w, { ...header(change.id), ...flags }, { ...named(change.id), ...change.link }) })
+}
+
+/** @returns Whether there was such a link. */
+export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
+  return unlessGone(['ENODEV'], () =>
+    rt.execute({ operation: `delete the link ${quote(id)}`, type: RTM_DELLINK, body: (w) => encodeLink(w, header(id), named(id)) }),
+  )
+}
+
+/** @param index 0 lists the addresses of all links. */
+export function listAddresses(rt: NetlinkSocket, index: number): readonly ObservedAddress[] {
+  const wanted = { family: 0, prefixLength: 0, scope: 0, index }
+  const found = rt.dump({ operation: 'list the addresses', type: RTM_GETADDR, body: (w) => encodeAddress(w, wanted, {}) }, (m) => decodeAddress(m.body))
+  return index === 0 ? found : found.filter((address) => address.index === index)
+}
+
+/** @throws KernelError EEXIST when the link has the address already */
+export function addAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): void {
+  const { family, prefixLength, scope, index, ...attributes } = address
+  const flags = NLM_F_CREATE | NLM_F_EXCL
+  rt.execute({ operation, type: RTM_NEWADDR, flags, body: (w) => encodeAddress(w, { family, prefixLength, scope, index }, attributes) })
+}
+
+/** @returns Whether the link had the address. */
+export function removeAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): boolean {
+  const { family, prefixLength, scope, index, ...attributes } = address
+  return unlessGone(['EADDRNOTAVAIL', 'ENODEV'], () =>
+    rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, scope, index }, attributes) }),
+  )
+}
+
+/** @param family AF_INET or AF_INET6. @returns The routes of every table. */
+export function listRoutes(rt: NetlinkSocket, family: number): readonly ObservedRoute[] {
+  const all = { family, destinationLength: 0, table: 0, protocol: 0, scope: 0, type: 0 }
+  return rt.dump({ operation: 'list the routes', type: RTM_GETROUTE, body: (w) => encodeRoute(w, all, {}) }, (m) => decodeRoute(m.body))
+}
+
+/** @throws KernelError EEXIST when the same route exists, ENETUNREACH when its gateway is on no link */
+export function addRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
+  rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeRoute(w, route, route.attributes) })
+}
+
+function header(id: LinkId): LinkHeader {
+  return { index: typeof id === 'number' ? id : 0, flags: 0, change: 0 }
+}
+
+function named(id: LinkId): Link {
+  return typeof id === 'string' ? { ifname: id } : {}
+}
+
+function quote(id: LinkId): string {
+  return typeof id === 'number' ? `with index ${id}` : `"${id}"`
+}
+
+function unlessGone(names: readonly string[], act: () => void): boolean {
+  try {
+    act()
+    return true
+  } catch (error) {
+    if (isErrno(error, ...names)) return false
+    throw error
+  }
+}

@@ -1,0 +1,143 @@
+/** Blocking netlink sockets: one request, one ack, one possible error. @see kernel: net/netlink/af_netlink.c */
+import { closeSync } from 'node:fs'
+import { constants } from 'node:os'
+import { TsnetError } from '../error.ts'
+import { checked, errno, kernelError, libc } from '../sys/libc.ts'
+import type { ByteWriter } from '../wire/byte-writer.ts'
+import {
+  decodeAck,
+  decodeMessages,
+  encodeMessage,
+  type Message,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+} from '../wire/netlink-message.ts'
+
+// include/linux/socket.h, include/uapi/linux/netlink.h
+const AF_NETLINK = 16
+const SOCK_RAW = 3
+const SOCK_CLOEXEC = 0o2000000
+const SOL_SOCKET = 1
+const SO_RCVTIMEO = 20
+const SO_RCVBUFFORCE = 33
+const SOL_NETLINK = 270
+const NETLINK_CAP_ACK = 10
+const NETLINK_EXT_ACK = 11
+const NETLINK_GET_STRICT_CHK = 12
+export const NETLINK_ROUTE = 0
+export const NETLINK_NETFILTER = 12
+
+/** How long the kernel may take for one answer, seconds. It answers at once, unless a lock of its own is held. */
+const RECEIVE_TIMEOUT = 30
+const DUMP_ATTEMPTS = 10
+const RECEIVE_BUFFER = 1 << 20
+
+/** Shared by all sockets: each answer is decoded before the next one is received. */
+const received = Buffer.alloc(65536)
+
+export interface Request {
+  /** What is tried, as it continues "Cannot …". */
+  readonly operation: string
+  readonly type: number
+  /** NLM_F_CREATE and the like; NLM_F_REQUEST is added. */
+  readonly flags?: number
+  readonly body: (writer: ByteWriter) => void
+}
+
+/** A netlink socket keeps the namespace in which it was opened. Whoever opened it disposes it. */
+export class NetlinkSocket implements Disposable {
+  readonly #fd: number
+  #sequence = 0
+
+  constructor(protocol: number) {
+    this.#fd = checked(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket')
+    const on = word(1)
+    // Refused by kernels that do not know them, which then send less: no reason to fail.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) libc.setsockopt(this.#fd, SOL_NETLINK, option, on, 4)
+    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(RECEIVE_TIMEOUT), word(0), word(0), word(0)]), 16)
+    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, word(RECEIVE_BUFFER), 4)
+    // Connected to the kernel (port 0), the socket takes messages from nobody else.
+    const kernel = Buffer.alloc(12)
+    kernel.writeUInt16LE(AF_NETLINK)
+    checked(libc.connect(this.#fd, kernel, kernel.length), 'connect a netlink socket')
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
+
+  /** Sends a request and waits for its ack. @throws KernelError with the extended ack's text */
+  execute(request: Request): void {
+    this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
+    this.#receive(request.operation, () => false)
+  }
+
+  /** Asks for one object. @returns What `decode` made of the answer. @throws KernelError such as ENODEV */
+  get<T>(request: Request, decode: (message: Message) => T): T {
+    const answers: T[] = []
+    this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
+    this.#receive(request.operation, (message) => {
+      answers.push(decode(message))
+      return false
+    })
+    const [answer] = answers
+    if (answer === undefined) throw new TsnetError('TSNET_NETLINK', `Cannot ${request.operation}: the kernel sent no answer`)
+    return answer
+  }
+
+  /** Asks for all objects; starts over when the kernel says that they changed meanwhile. */
+  dump<T>(request: Request, decode: (message: Message) => T): readonly T[] {
+    for (let attempt = 1; attempt <= DUMP_ATTEMPTS; attempt++) {
+      const answers: T[] = []
+      let interrupted = false
+      this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_DUMP)
+      this.#receive(request.operation, (message) => {
+        interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0
+        if (message.type === NLMSG_DONE) return true
+        answers.push(decode(message))
+        return false
+      })
+      if (!interrupted) return answers
+    }
+    throw new TsnetError('TSNET_NETLINK', `Cannot ${request.operation}: it changed ${DUMP_ATTEMPTS} times while it was read`, { cniCode: 11 })
+  }
+
+  #send(request: Request, flags: number): void {
+    const message = encodeMessage({ type: request.type, flags, sequence: ++this.#sequence }, request.body)
+    checked(libc.send(this.#fd, message, message.length, 0), request.operation)
+  }
+
+  /** Receives until the ack, or until `take` says that a message was the last. Answers to earlier requests are passed over. */
+  #receive(operation: string, take: (message: Message) => boolean): void {
+    for (;;) {
+      for (const message of decodeMessages(this.#datagram(operation))) {
+        if (message.sequence !== this.#sequence || message.type === NLMSG_NOOP) continue
+        if (message.type === NLMSG_ERROR || (message.type === NLMSG_DONE && message.body.length >= 4)) {
+          const ack = decodeAck(message)
+          if (ack.errno !== 0) throw kernelError(operation, ack.errno, ack.text)
+          if (message.type === NLMSG_ERROR) return
+        }
+        if (take(message)) return
+      }
+    }
+  }
+
+  #datagram(operation: string): Buffer {
+    for (;;) {
+      const length = libc.recv(this.#fd, received, received.length, 0)
+      if (length >= 0) return received.subarray(0, length)
+      if (errno() !== constants.errno.EINTR) throw kernelError(`${operation}: receive the kernel's answer`, errno())
+    }
+  }
+}
+
+function word(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}

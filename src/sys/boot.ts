@@ -1,0 +1,6 @@
+import { readFileSync } from 'node:fs'
+
+/** @returns The id that the kernel drew at this boot: state that carries another one describes nothing that still exists. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trimEnd()
+}

@@ -1,0 +1,77 @@
+/**
+ * Network namespaces. Only the main thread changes namespace, only for the length of a synchronous function, and node's
+ * thread pool must not be used inside: its threads would be born in, or answer from, the wrong namespace (README.md).
+ */
+import { closeSync, fstatSync } from 'node:fs'
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { checked, errno, kernelError, libc } from './libc.ts'
+
+// include/uapi/asm-generic/fcntl.h, include/uapi/linux/sched.h, include/uapi/linux/nsfs.h
+const O_RDONLY = 0
+const O_NOCTTY = 0o400
+const O_NONBLOCK = 0o4000
+const O_CLOEXEC = 0o2000000
+const CLONE_NEWNET = 0x40000000
+const NS_GET_NSTYPE = 0xb703
+
+/** An open network namespace. Whoever opened it owns the descriptor and disposes it. */
+export interface Netns extends Disposable {
+  readonly fd: number
+  /** The namespace's inode: its identity for as long as it exists. */
+  readonly inode: number
+  readonly path: string
+}
+
+/**
+ * Opens a network namespace once, so that nothing that happens to the path later matters.
+ * @param path A file under /run/netns, /proc/PID/ns/net, or a bind mount of one.
+ * @throws TsnetError with CNI code 8 when the path does not exist or is no network namespace
+ */
+export function openNetns(path: string): Netns {
+  const fd = libc.open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0)
+  if (fd < 0) throw invalidNetns(path, { cause: kernelError(`open "${path}"`, errno()) })
+  if (libc.ioctl(fd, NS_GET_NSTYPE, 0) !== CLONE_NEWNET) {
+    closeSync(fd)
+    throw invalidNetns(path, { reason: 'it is no network namespace' })
+  }
+  return { fd, path, inode: fstatSync(fd).ino, [Symbol.dispose]: () => closeSync(fd) }
+}
+
+/** Opens the namespace that this process itself is in. */
+export function openOwnNetns(): Netns {
+  return openNetns('/proc/self/ns/net')
+}
+
+/** @returns The inode of the network namespace at `path`, or undefined when there is none (any more). */
+export function netnsInode(path: string): number | undefined {
+  try {
+    using netns = openNetns(path)
+    return netns.inode
+  } catch (error) {
+    if (error instanceof TsnetError && error.cniCode === CNI_CODE.invalidNetns) return undefined
+    throw error
+  }
+}
+
+/**
+ * Runs `fn` with the main thread inside another network namespace. Its type refuses a function that returns a promise.
+ * Aborts the process when the way back fails: nothing that ran on would know where it is.
+ */
+export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown> ? never : T): T {
+  using own = openOwnNetns()
+  checked(libc.setns(netns.fd, CLONE_NEWNET), `enter the network namespace "${netns.path}"`)
+  try {
+    return fn()
+  } finally {
+    if (libc.setns(own.fd, CLONE_NEWNET) < 0) process.abort()
+  }
+}
+
+function invalidNetns(path: string, why: { readonly reason?: string; readonly cause?: unknown }): TsnetError {
+  const gone = isErrno(why.cause, 'ENOENT', 'ENOTDIR')
+  return new TsnetError('TSNET_NETNS', `Cannot use the network namespace ${JSON.stringify(path)}: ${why.reason ?? (gone ? 'it does not exist' : 'it cannot be opened')}`, {
+    cniCode: CNI_CODE.invalidNetns,
+    hint: 'Give a name under /run/netns, a path, or a process id',
+    cause: why.cause,
+  })
+}

@@ -1,0 +1,134 @@
+/**
+ * Netlink attributes as tables: a message is a record of named attributes, and its TypeScript type is inferred from it.
+ * @see include/uapi/linux/netlink.h, struct nlattr (Linux 6.18)
+ */
+import type { ByteWriter } from './byte-writer.ts'
+
+const NLA_F_NESTED = 0x8000
+const NLA_TYPE_MASK = 0x3fff
+const NLA_HDRLEN = 4
+
+export interface Codec<T> {
+  encode(writer: ByteWriter, value: T): void
+  /** @throws RangeError when the payload is too short or has a wrong length */
+  decode(payload: Buffer): T
+}
+
+export interface Attribute<T> extends Codec<T> {
+  readonly type: number
+  readonly nested?: boolean
+}
+
+export type Table = Readonly<Record<string, Attribute<unknown>>>
+
+/** An attribute that the table does not name, kept as it came. */
+export interface UnknownAttribute {
+  readonly type: number
+  readonly payload: Buffer
+}
+
+/** The value of a table: every attribute optional, unknown ones under `unknown`. */
+export type Infer<T extends Table> = { readonly [K in keyof T]?: T[K] extends Attribute<infer V> ? V : never } & {
+  readonly unknown?: readonly UnknownAttribute[]
+}
+
+export const u8 = (type: number): Attribute<number> => fixed(type, 1, (w, v: number) => w.u8(v), (b) => b.readUInt8())
+export const u16 = (type: number): Attribute<number> => fixed(type, 2, (w, v: number) => w.u16(v), (b) => b.readUInt16LE())
+export const u32 = (type: number): Attribute<number> => fixed(type, 4, (w, v: number) => w.u32(v), (b) => b.readUInt32LE())
+export const i32 = (type: number): Attribute<number> => fixed(type, 4, (w, v: number) => w.i32(v), (b) => b.readInt32LE())
+/** 16 bits in network byte order: ports. */
+export const be16 = (type: number): Attribute<number> => fixed(type, 2, (w, v: number) => w.u16(((v & 255) << 8) | (v >> 8)), (b) => b.readUInt16BE())
+/** 32 bits in network byte order. */
+export const be32 = (type: number): Attribute<number> =>
+  fixed(type, 4, (w, v: number) => w.bytes(Uint8Array.of(v >>> 24, v >>> 16, v >>> 8, v)), (b) => b.readUInt32BE())
+
+/** An attribute without payload whose presence says yes. */
+export function flag(type: number): Attribute<true> {
+  return { type, encode: () => {}, decode: () => true }
+}
+
+export function bytes(type: number): Attribute<Uint8Array> {
+  return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => Buffer.from(payload) }
+}
+
+/** Text that ends with a zero byte. */
+export function cstring(type: number): Attribute<string> {
+  return {
+    type,
+    encode: (w, value) => {
+      if (value.includes('\0')) throw new RangeError('A netlink string cannot hold a zero byte')
+      w.bytes(Buffer.from(`${value}\0`, 'utf8'))
+    },
+    decode: (payload) => payload.subarray(0, payload.at(-1) === 0 ? -1 : undefined).toString('utf8'),
+  }
+}
+
+export function nested<T extends Table>(type: number, table: T): Attribute<Infer<T>> {
+  return { type, nested: true, encode: (w, value) => encodeAttributes(w, table, value), decode: (payload) => decodeAttributes(payload, table) }
+}
+
+/** Writes one attribute: header, payload, padding. The length is patched in when the payload is known. */
+export function encodeAttribute<T>(writer: ByteWriter, attribute: Attribute<T>, value: T): void {
+  const start = writer.length
+  writer.u16(0).u16(attribute.nested === true ? attribute.type | NLA_F_NESTED : attribute.type)
+  attribute.encode(writer, value)
+  writer.setU16(start, writer.length - start)
+  writer.align()
+}
+
+/** Writes the attributes of `value` in the order of the value's keys, then those kept from an earlier decode. */
+export function encodeAttributes<T extends Table>(writer: ByteWriter, table: T, value: Infer<T>): void {
+  for (const [name, field] of Object.entries(value)) {
+    const attribute = table[name]
+    if (attribute !== undefined && field !== undefined) encodeAttribute(writer, attribute, field)
+  }
+  for (const { type, payload } of value.unknown ?? []) encodeAttribute(writer, bytes(type), payload)
+}
+
+/** @throws RangeError when an attribute's length does not fit into what is left */
+export function decodeAttributes<T extends Table>(data: Buffer, table: T): Infer<T> {
+  const value: Record<string, unknown> = {}
+  const unknown: UnknownAttribute[] = []
+  const names = namesByType(table)
+  for (const { type, payload } of eachAttribute(data)) {
+    const name = names.get(type)
+    if (name === undefined) unknown.push({ type, payload: Buffer.from(payload) })
+    else value[name] = table[name]?.decode(payload)
+  }
+  if (unknown.length > 0) value.unknown = unknown
+  return value as Infer<T>
+}
+
+/** Walks the attributes of a payload without interpreting them. */
+export function* eachAttribute(data: Buffer): Generator<UnknownAttribute> {
+  for (let offset = 0; offset < data.length; ) {
+    if (data.length - offset < NLA_HDRLEN) throw new RangeError(`Attribute header is short: ${data.length - offset} of ${NLA_HDRLEN} bytes`)
+    const length = data.readUInt16LE(offset)
+    if (length < NLA_HDRLEN) throw new RangeError(`Attribute length ${length} is smaller than its header`)
+    if (length > data.length - offset) throw new RangeError(`Attribute is short: ${data.length - offset} of ${length} bytes`)
+    yield { type: data.readUInt16LE(offset + 2) & NLA_TYPE_MASK, payload: data.subarray(offset + NLA_HDRLEN, offset + length) }
+    offset += (length + 3) & ~3
+  }
+}
+
+const namesOfTables = new WeakMap<Table, ReadonlyMap<number, string>>()
+
+function namesByType(table: Table): ReadonlyMap<number, string> {
+  let names = namesOfTables.get(table)
+  if (names === undefined) {
+    names = new Map(Object.entries(table).map(([name, attribute]) => [attribute.type, name]))
+    namesOfTables.set(table, names)
+  }
+  return names
+}
+
+function fixed(type: number, size: number, write: (w: ByteWriter, value: number) => unknown, read: (payload: Buffer) => number): Attribute<number> {
+  return {
+    type,
+    encode: (w, value) => void write(w, value),
+    decode: (payload) => {
+      if (payload.length < size) throw new RangeError(`Attribute ${type} is short: ${payload.length} of ${size} bytes`)
+      return read(payload)
+    },
+  }
+}

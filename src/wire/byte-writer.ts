@@ -1,0 +1,64 @@
+/** A growing buffer in host byte order, which netlink uses throughout. All supported machines are little-endian. */
+export class ByteWriter {
+  #bytes = Buffer.alloc(4096)
+  #length = 0
+
+  get length(): number {
+    return this.#length
+  }
+
+  u8(value: number): this {
+    this.#bytes.writeUInt8(value, this.#take(1))
+    return this
+  }
+
+  u16(value: number): this {
+    this.#bytes.writeUInt16LE(value, this.#take(2))
+    return this
+  }
+
+  u32(value: number): this {
+    this.#bytes.writeUInt32LE(value >>> 0, this.#take(4))
+    return this
+  }
+
+  i32(value: number): this {
+    this.#bytes.writeInt32LE(value, this.#take(4))
+    return this
+  }
+
+  bytes(value: Uint8Array): this {
+    this.#bytes.set(value, this.#take(value.length))
+    return this
+  }
+
+  /** Pads with zeros to the next multiple of 4. @see include/uapi/linux/netlink.h, NLMSG_ALIGN */
+  align(): this {
+    this.#take(-this.#length & 3)
+    return this
+  }
+
+  setU16(offset: number, value: number): void {
+    this.#bytes.writeUInt16LE(value, offset)
+  }
+
+  setU32(offset: number, value: number): void {
+    this.#bytes.writeUInt32LE(value, offset)
+  }
+
+  /** @returns The bytes so far; a view, valid until the next write. */
+  view(): Buffer {
+    return this.#bytes.subarray(0, this.#length)
+  }
+
+  #take(count: number): number {
+    const offset = this.#length
+    this.#length += count
+    if (this.#length > this.#bytes.length) {
+      const larger = Buffer.alloc(Math.max(2 * this.#bytes.length, this.#length))
+      larger.set(this.#bytes)
+      this.#bytes = larger
+    }
+    return offset
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * Links: struct ifinfomsg and the attributes that tsnet reads or writes.
+ * @see include/uapi/linux/if_link.h, include/uapi/linux/veth.h (Linux 6.18)
+ */
+import { type Attribute, bytes, type Codec, cstring, decodeAttributes, encodeAttribute, encodeAttributes, eachAttribute, i32, type Infer, nested, type UnknownAttribute, u8, u32 } from './attribute.ts'
+import type { ByteWriter } from './byte-writer.ts'
+
+export const RTM_NEWLINK = 16
+export const RTM_DELLINK = 17
+export const RTM_GETLINK = 18
+
+export const IFF_UP = 0x1
+export const IFF_LOWER_UP = 0x10000
+export const AF_UNSPEC = 0
+/** Port state of a bridge. @see include/uapi/linux/if_bridge.h */
+export const BR_STATE_FORWARDING = 3
+
+export interface LinkHeader {
+  /** 0 asks for the link named by IFLA_IFNAME. */
+  readonly index: number
+  readonly flags: number
+  /** Which bits of `flags` to change. */
+  readonly change: number
+}
+
+const bridge = { forwardDelay: u32(1), stpState: u32(5) }
+
+const bridgePort = { state: u8(1), hairpin: u8(4), isolated: u8(33) }
+
+/** The peer of a veth is a link message of its own, header included. */
+const veth = { peer: peer(1) }
+
+export type BridgeOptions = Infer<typeof bridge>
+export type BridgePort = Infer<typeof bridgePort>
+
+/** IFLA_LINKINFO: what kind of link it is, and what kind of port of its master. */
+export interface LinkInfo {
+  readonly kind?: string
+  readonly bridge?: BridgeOptions
+  readonly veth?: { readonly peer?: PeerLink }
+  readonly slaveKind?: string
+  readonly bridgePort?: BridgePort
+  readonly unknown?: readonly UnknownAttribute[]
+}
+
+export const link = {
+  address: bytes(1),
+  ifname: cstring(3),
+  mtu: u32(4),
+  peerIndex: i32(5),
+  master: u32(10),
+  operstate: u8(16),
+  linkinfo: linkInfo(18),
+  netNsFd: u32(28),
+  ifalias: cstring(20),
+  group: u32(27),
+  linkNetnsId: i32(37),
+}
+
+export interface Link extends Infer<typeof link> {}
+
+export interface PeerLink extends Link {
+  readonly flags?: number
+}
+
+export function encodeLink(writer: ByteWriter, header: LinkHeader, value: Link): void {
+  writer.u8(AF_UNSPEC).u8(0).u16(0).i32(header.index).u32(header.flags).u32(header.change)
+  encodeAttributes(writer, link, value)
+}
+
+export function decodeLink(body: Buffer): LinkHeader & Link {
+  if (body.length < 16) throw new RangeError(`Link message is short: ${body.length} of 16 bytes`)
+  const header = { index: body.readInt32LE(4), flags: body.readUInt32LE(8), change: body.readUInt32LE(12) }
+  return { ...decodeAttributes(body.subarray(16), link), ...header }
+}
+
+function peer(type: number): Attribute<PeerLink> {
+  return {
+    type,
+    nested: true,
+    encode: (writer, { flags = 0, ...value }) => encodeLink(writer, { index: 0, flags, change: flags }, value),
+    decode: (payload) => {
+      const { index: _, change: __, ...value } = decodeLink(payload)
+      return value
+    },
+  }
+}
+
+/** The layout of IFLA_INFO_DATA depends on IFLA_INFO_KIND, which comes before it. */
+function linkInfo(type: number): Attribute<LinkInfo> {
+  const data = { bridge: nested(2, bridge), veth: nested(2, veth) }
+  const kind = cstring(1)
+  const slaveKind = cstring(4)
+  const slaveData = nested(5, bridgePort)
+  const codec: Codec<LinkInfo> = {
+    encode: (writer, value) => {
+      if (value.kind !== undefined) encodeAttribute(writer, kind, value.kind)
+      if (value.bridge !== undefined) encodeAttribute(writer, data.bridge, value.bridge)
+      if (value.veth !== undefined) encodeAttribute(writer, data.veth, value.veth)
+      if (value.slaveKind !== undefined) encodeAttribute(writer, slaveKind, value.slaveKind)
+      if (value.bridgePort !== undefined) encodeAttribute(writer, slaveData, value.bridgePort)
+      for (const { type: other, payload } of value.unknown ?? []) encodeAttribute(writer, bytes(other), payload)
+    },
+    decode: (payload) => {
+      let info: LinkInfo = {}
+      for (const attribute of eachAttribute(payload)) info = { ...info, ...decodeOne(info, attribute) }
+      return info
+    },
+  }
+  const decodeOne = (info: LinkInfo, { type: which, payload }: UnknownAttribute): LinkInfo => {
+    if (which === kind.type) return { kind: kind.decode(payload) }
+    if (which === slaveKind.type) return { slaveKind: slaveKind.decode(payload) }
+    if (which === 2 && info.kind === 'bridge') return { bridge: data.bridge.decode(payload) }
+    if (which === 2 && info.kind === 'veth') return { veth: data.veth.decode(payload) }
+    if (which === slaveData.type && info.slaveKind === 'bridge') return { bridgePort: slaveData.decode(payload) }
+    return { unknown: [...(info.unknown ?? []), { type: which, payload: Buffer.from(payload) }] }
+  }
+  return { type, nested: true, ...codec }
+}
