@@ -1,0 +1,111 @@
+/** Opens subnet files, makes them, and brings their head in line with the configuration. */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { CNI_CODE, TsnetError } from '../error.ts'
+import { type IpAddress, parseAddress } from '../wire/ip-address.ts'
+import { LeaseFile } from './lease-file.ts'
+import { type RangeSet, rangeWith, spansOverlap } from './range.ts'
+import { type OpenedFile, SubnetStore } from './store.ts'
+import { checkOverlaps } from './subnet.ts'
+import { formatSet, type LeaseLine, parseSubnetText, type SubnetHead } from './subnet-file.ts'
+import { SubnetIndex } from './subnet-index.ts'
+
+export interface SubnetOptions {
+  /** `<stateDir>/networks/<network>`; made, mode 0700, when it is missing. */
+  readonly folder: string
+  readonly network: string
+  /** What this call may hand out. A set that the file's head does not have yet is added to it, in the place of sets that it overlaps. */
+  readonly rangeSets: readonly RangeSet[]
+}
+
+/**
+ * Opens a network's subnet file, and makes it when there is none. The caller holds the network's lock until the store is disposed of.
+ * @throws TsnetError TSNET_SUBNET (CNI code 7) when the wanted range sets overlap
+ * @throws TsnetError TSNET_SUBNET_FILE (CNI code 5) when the file cannot be read, or is not of the format: then it names file and line
+ */
+export function openSubnet(options: SubnetOptions): SubnetStore {
+  const path = join(options.folder, 'subnet')
+  checkOverlaps(options.rangeSets)
+  let opened = open(options.folder)
+  const head = { network: options.network, rangeSets: options.rangeSets }
+  if (opened === undefined) {
+    makeFolder(options.folder)
+    LeaseFile.replace(path, head, [])
+  } else {
+    if (opened.head.network !== options.network) {
+      opened.file[Symbol.dispose]()
+      throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" is of network "${opened.head.network}", not of "${options.network}"`, { cniCode: CNI_CODE.io })
+    }
+    const recorded = opened.head.rangeSets.map(formatSet)
+    if (options.rangeSets.every((set) => recorded.includes(formatSet(set)))) return new SubnetStore(opened, options.rangeSets)
+    extendHead(path, head, opened)
+  }
+  opened = open(options.folder)
+  if (opened === undefined) throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" vanished while it was opened`, { cniCode: CNI_CODE.io })
+  return new SubnetStore(opened, options.rangeSets)
+}
+
+/**
+ * Opens the subnet file of a network whose configuration is not at hand: to release, list, or hand out what its head names.
+ * @returns The store, with the range sets of the head, or undefined when the network has no subnet file.
+ * @throws TsnetError TSNET_SUBNET_FILE
+ */
+export function openExistingSubnet(folder: string): SubnetStore | undefined {
+  const opened = open(folder)
+  return opened === undefined ? undefined : new SubnetStore(opened, opened.head.rangeSets)
+}
+
+/** @returns Network and range sets of an existing subnet file, or undefined when there is none. @throws TsnetError TSNET_SUBNET_FILE */
+export function readHead(folder: string): SubnetHead | undefined {
+  using store = openExistingSubnet(folder)
+  return store?.head
+}
+
+/** Opens the file; where nothing vouches for its lines it is read whole, and written anew if a person left it out of line. */
+function open(folder: string): OpenedFile | undefined {
+  const path = join(folder, 'subnet')
+  const file = LeaseFile.open(path)
+  if (file === undefined) return undefined
+  try {
+    const indexFolder = join(folder, 'index')
+    const state = SubnetIndex.readState(indexFolder, file)
+    if (state === undefined) {
+      const text = parseSubnetText(file.readAll(), path)
+      if (!text.aligned) {
+        file[Symbol.dispose]()
+        LeaseFile.replace(path, text, text.lines)
+        return open(folder)
+      }
+    }
+    return { indexFolder, file, head: file.readHead(), state }
+  } catch (error) {
+    file[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** Writes the file anew with the wanted sets first, and with those old sets that they do not overlap and that still have a lease. */
+function extendHead(path: string, wanted: SubnetHead, opened: OpenedFile): void {
+  const { file, head } = opened
+  const lines: { readonly content: LeaseLine; readonly address: IpAddress | undefined }[] = []
+  file.forEach((content) => lines.push({ content, address: parseAddress(content.address) }))
+  file[Symbol.dispose]()
+  const fresh = wanted.rangeSets.flat()
+  const kept = head.rangeSets.filter((set) => {
+    if (set.some((range) => fresh.some((other) => spansOverlap(range, other)))) return false
+    return lines.some(({ content, address }) => content.kind === 'leased' && address !== undefined && rangeWith(set, address) !== undefined)
+  })
+  const rangeSets = [...wanted.rangeSets, ...kept]
+  const ranges = rangeSets.flat()
+  const stay = lines.filter(({ content, address }) => content.kind === 'leased' || (address !== undefined && rangeWith(ranges, address) !== undefined))
+  LeaseFile.replace(path, { network: wanted.network, rangeSets }, stay.map(({ content }) => content))
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new TsnetError('TSNET_SUBNET_FILE', `Cannot make folder "${folder}"`, { cniCode: CNI_CODE.io, cause })
+  }
+}
+
