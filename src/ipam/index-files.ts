@@ -22,9 +22,10 @@ export class SlotTable implements Disposable {
   length: number
   #file: HintFile
 
+  /** @param length As the state recorded it. */
   constructor(path: string, length: number) {
     this.length = length
-    this.#file = new HintFile(path)
+    this.#file = new HintFile(path, length * SLOT_LENGTH)
   }
 
   /** @param lines Line by slot, for a table that does not exist yet. */
@@ -82,7 +83,7 @@ export class FreeQueue implements Disposable {
   constructor(path: string, position: number) {
     this.position = position
     this.#path = path
-    this.#file = new HintFile(path)
+    this.#file = new HintFile(path, QUEUE_HEAD)
   }
 
   /** @param entries For a queue that does not exist yet, in order. */
@@ -160,10 +161,12 @@ function putEntry(bytes: Buffer, at: number, entry: Released): void {
 /** A file that is opened when first needed; one that is missing or too short breaks the index. */
 class HintFile implements Disposable {
   #path: string
+  #leastSize: number
   #fd = -1
 
-  constructor(path: string) {
+  constructor(path: string, leastSize: number) {
     this.#path = path
+    this.#leastSize = leastSize
   }
 
   create(): void {
@@ -196,6 +199,8 @@ class HintFile implements Disposable {
     } catch (cause) {
       throw new IndexBroken(`${this.#path} cannot be opened`, { cause })
     }
+    // A table that was cut short must not be written to: the hole would read as addresses never used.
+    if (fstatSync(this.#fd).size < this.#leastSize) throw new IndexBroken(`${this.#path} was cut short`)
     return this.#fd
   }
 }

@@ -53,13 +53,14 @@ export class LeaseFile implements Disposable {
 
   /**
    * Reads the head of a file whose lines are known to stand where they must.
+   * @param stamp Of now.
    * @throws TsnetError TSNET_SUBNET_FILE
    */
-  readHead(): SubnetHead {
+  readHead(stamp: FileStamp): SubnetHead {
     let text = this.#bytes(0, PAGE_LENGTH).toString('latin1')
     this.#headLength = headLength(text) ?? PAGE_LENGTH
     if (this.#headLength > PAGE_LENGTH) text = this.#bytes(0, this.#headLength).toString('latin1')
-    this.#lines = Math.floor((Number(this.stamp().size) - this.#headLength) / LINE_LENGTH)
+    this.#lines = Math.floor((Number(stamp.size) - this.#headLength) / LINE_LENGTH)
     return parseHead(text.split('\n'), this.path)
   }
 

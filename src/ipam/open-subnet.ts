@@ -68,7 +68,8 @@ function open(folder: string): OpenedFile | undefined {
   if (file === undefined) return undefined
   try {
     const indexFolder = join(folder, 'index')
-    const state = SubnetIndex.readState(indexFolder, file)
+    const stamp = file.stamp()
+    const state = SubnetIndex.readState(indexFolder, stamp)
     if (state === undefined) {
       const text = parseSubnetText(file.readAll(), path)
       if (!text.aligned) {
@@ -77,7 +78,7 @@ function open(folder: string): OpenedFile | undefined {
         return open(folder)
       }
     }
-    return { indexFolder, file, head: file.readHead(), state }
+    return { indexFolder, file, head: file.readHead(stamp), state }
   } catch (error) {
     file[Symbol.dispose]()
     throw error

@@ -7,7 +7,7 @@ import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync, read
 import { join } from 'node:path'
 import { formatAddress, parseAddress } from '../wire/ip-address.ts'
 import { FreeQueue, IndexBroken, type Released, SlotTable } from './index-files.ts'
-import type { LeaseFile } from './lease-file.ts'
+import type { FileStamp, LeaseFile } from './lease-file.ts'
 import { addressOfSlot, formatSpan, type Range, slotCount, slotOf } from './range.ts'
 
 /** Slots from here on have no place in the table (64 MiB for a range at most); the text is searched for them. */
@@ -43,8 +43,8 @@ export class SubnetIndex implements Disposable {
     this.#ranges = new Map(content.ranges.map((entry) => [entry.range, entry]))
   }
 
-  /** @returns The recorded state when it describes the file exactly as it is now, for `open`. */
-  static readState(folder: string, file: LeaseFile): Buffer | undefined {
+  /** @param stamp Of the subnet file. @returns The recorded state when it describes exactly this file, for `open`. */
+  static readState(folder: string, stamp: FileStamp): Buffer | undefined {
     let fd: number
     try {
       fd = openSync(join(folder, 'state'), constants.O_RDONLY | constants.O_NOFOLLOW)
@@ -54,7 +54,7 @@ export class SubnetIndex implements Disposable {
     const state = Buffer.alloc(fstatSync(fd).size)
     readSync(fd, state, 0, state.length, 0)
     closeSync(fd)
-    const { inode, changeTime, size } = file.stamp()
+    const { inode, changeTime, size } = stamp
     const fits = state.length >= STATE_HEAD && state.readBigUInt64LE(0) === MAGIC && state.readBigUInt64LE(8) === inode
     return fits && state.readBigInt64LE(16) === changeTime && state.readBigUInt64LE(24) === size && state.readUInt32LE(40) === checksum(state) ? state : undefined
   }
@@ -126,8 +126,7 @@ export class SubnetIndex implements Disposable {
 
   /** @returns The line of the range that was released longest ago and is still free, or undefined. */
   oldestFree(range: Range): Released | undefined {
-    const { queue, queueEnd } = this.#of(range)
-    if (queue.end() < queueEnd) throw new IndexBroken('the queue ends too early')
+    const { queue } = this.#whole(range)
     for (let entry = queue.front(); entry !== undefined; entry = queue.front()) {
       const content = this.#file.read(entry.line)
       const address = content?.kind === 'free' && content.sequence === entry.sequence ? parseAddress(content.address) : undefined
@@ -152,7 +151,7 @@ export class SubnetIndex implements Disposable {
 
   /** Notes a line that is about to become free. */
   releasing(range: Range, entry: Released): void {
-    const index = this.#of(range)
+    const index = this.#whole(range)
     index.queueEnd = index.queue.push(entry)
   }
 
@@ -195,6 +194,12 @@ export class SubnetIndex implements Disposable {
       table[Symbol.dispose]()
       queue[Symbol.dispose]()
     }
+  }
+
+  #whole(range: Range): RangeIndex {
+    const entry = this.#of(range)
+    if (entry.queue.end() < entry.queueEnd) throw new IndexBroken('the queue ends too early')
+    return entry
   }
 
   #of(range: Range): RangeIndex {
