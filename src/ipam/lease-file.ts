@@ -54,14 +54,15 @@ export class LeaseFile implements Disposable {
   /**
    * Reads the head of a file whose lines are known to stand where they must.
    * @param stamp Of now.
+   * @param expected What the head says most of the time; comparing its text is a millisecond faster than parsing, in a process that just started.
    * @throws TsnetError TSNET_SUBNET_FILE
    */
-  readHead(stamp: FileStamp): SubnetHead {
+  readHead(stamp: FileStamp, expected?: SubnetHead): SubnetHead {
     let text = this.#bytes(0, PAGE_LENGTH).toString('latin1')
     this.#headLength = headLength(text) ?? PAGE_LENGTH
     if (this.#headLength > PAGE_LENGTH) text = this.#bytes(0, this.#headLength).toString('latin1')
     this.#lines = Math.floor((Number(stamp.size) - this.#headLength) / LINE_LENGTH)
-    return parseHead(text.split('\n'), this.path)
+    return expected !== undefined && formatHead(expected) === text ? expected : parseHead(text.split('\n'), this.path)
   }
 
   /** @returns The whole text. */

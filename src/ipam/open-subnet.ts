@@ -26,8 +26,8 @@ export interface SubnetOptions {
 export function openSubnet(options: SubnetOptions): SubnetStore {
   const path = join(options.folder, 'subnet')
   checkOverlaps(options.rangeSets)
-  let opened = open(options.folder)
   const head = { network: options.network, rangeSets: options.rangeSets }
+  let opened = open(options.folder, head)
   if (opened === undefined) {
     makeFolder(options.folder)
     LeaseFile.replace(path, head, [])
@@ -36,11 +36,11 @@ export function openSubnet(options: SubnetOptions): SubnetStore {
       opened.file[Symbol.dispose]()
       throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" is of network "${opened.head.network}", not of "${options.network}"`, { cniCode: CNI_CODE.io })
     }
-    const recorded = opened.head.rangeSets.map(formatSet)
-    if (options.rangeSets.every((set) => recorded.includes(formatSet(set)))) return new SubnetStore(opened, options.rangeSets)
+    const recorded = opened.head === head ? [] : opened.head.rangeSets.map(formatSet)
+    if (opened.head === head || options.rangeSets.every((set) => recorded.includes(formatSet(set)))) return new SubnetStore(opened, options.rangeSets)
     extendHead(path, head, opened)
   }
-  opened = open(options.folder)
+  opened = open(options.folder, head)
   if (opened === undefined) throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" vanished while it was opened`, { cniCode: CNI_CODE.io })
   return new SubnetStore(opened, options.rangeSets)
 }
@@ -62,7 +62,7 @@ export function readHead(folder: string): SubnetHead | undefined {
 }
 
 /** Opens the file; where nothing vouches for its lines it is read whole, and written anew if a person left it out of line. */
-function open(folder: string): OpenedFile | undefined {
+function open(folder: string, expected?: SubnetHead): OpenedFile | undefined {
   const path = join(folder, 'subnet')
   const file = LeaseFile.open(path)
   if (file === undefined) return undefined
@@ -75,10 +75,10 @@ function open(folder: string): OpenedFile | undefined {
       if (!text.aligned) {
         file[Symbol.dispose]()
         LeaseFile.replace(path, text, text.lines)
-        return open(folder)
+        return open(folder, expected)
       }
     }
-    return { indexFolder, file, head: file.readHead(stamp), state }
+    return { indexFolder, file, head: file.readHead(stamp, expected), state }
   } catch (error) {
     file[Symbol.dispose]()
     throw error

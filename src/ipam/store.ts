@@ -35,8 +35,7 @@ export class SubnetStore implements LeaseStore {
     this.head = opened.head
     this.#file = opened.file
     this.#ranges = opened.head.rangeSets.flat()
-    const known = new Map(opened.head.rangeSets.map((set) => [formatSet(set), set]))
-    this.#sets = rangeSets.map((set) => known.get(formatSet(set)) ?? set)
+    this.#sets = rangeSets === opened.head.rangeSets ? rangeSets : ofHead(opened.head, rangeSets)
     this.#current = opened.state === undefined ? undefined : SubnetIndex.open(this.#indexFolder, opened.file, opened.state, this.#ranges)
   }
 
@@ -205,6 +204,12 @@ export class SubnetStore implements LeaseStore {
       cniCode: CNI_CODE.tryAgain,
     })
   }
+}
+
+/** The head's own objects for the same sets: the index knows ranges by identity. */
+function ofHead(head: SubnetHead, rangeSets: readonly RangeSet[]): readonly RangeSet[] {
+  const known = new Map(head.rangeSets.map((set) => [formatSet(set), set]))
+  return rangeSets.map((set) => known.get(formatSet(set)) ?? set)
 }
 
 function lease(range: Range, address: IpAddress): Lease {
