@@ -1,5 +1,5 @@
 /** Connection tracking entries over nfnetlink. @see include/uapi/linux/netfilter/nfnetlink_conntrack.h (Linux 6.18) */
-import { be16, bytes, decodeAttributes, encodeAttributes, type Infer, nested, u8 } from './attribute.ts'
+import { be16, bytes, decodeAttributes, encodeAttributes, type Infer, nested, u8, u32 } from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
 
 const NFNL_SUBSYS_CTNETLINK = 1
@@ -10,7 +10,9 @@ const ip = { v4Source: bytes(1), v4Destination: bytes(2), v6Source: bytes(3), v6
 const protocol = { number: u8(1), sourcePort: be16(2), destinationPort: be16(3) }
 const tuple = { ip: nested(1, ip), protocol: nested(2, protocol), zone: be16(3) }
 
-export const conntrack = { original: nested(1, tuple), reply: nested(2, tuple), id: bytes(12), zone: be16(18) }
+const filter = { originalFlags: u32(1), replyFlags: u32(2) }
+
+export const conntrack = { original: nested(1, tuple), reply: nested(2, tuple), id: bytes(12), zone: be16(18), filter: nested(25, filter) }
 
 export type Conntrack = Infer<typeof conntrack>
 export type Tuple = Infer<typeof tuple>

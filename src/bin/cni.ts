@@ -1,0 +1,66 @@
+/** The CNI plugin: parameters in the environment, one JSON object in, one JSON document out. @see CNI spec 1.1.0, section 2 */
+import { readSync, writeSync } from 'node:fs'
+import { errorObject } from '../cni/error-object.ts'
+import { MAX_CONFIG_BYTES, parseEnvironment } from '../cni/request.ts'
+import { SUPPORTED_VERSIONS, versionDocument } from '../cni/version.ts'
+import { isErrno } from '../error.ts'
+import { runPlugin } from '../plugins/run.ts'
+import { sleep } from '../sys/sleep.ts'
+import { openContext } from './context.ts'
+
+declare const TSNET_VERSION: string
+
+process.exitCode = main()
+
+function main(): number {
+  const entry = process.argv[2] ?? 'tsnet'
+  if (!process.env['CNI_COMMAND']) {
+    process.stderr.write(`tsnet ${TSNET_VERSION}, CNI plugin "${entry}"\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`)
+    return 0
+  }
+  try {
+    const environment = parseEnvironment(process.env)
+    if (environment.command === 'VERSION') {
+      print(`${JSON.stringify(versionDocument())}\n`)
+      return 0
+    }
+    const result = runPlugin({ entry, environment, input: readInput() }, openContext())
+    if (result !== undefined) print(JSON.stringify(result, undefined, 4))
+    return 0
+  } catch (error) {
+    print(JSON.stringify(errorObject(error), undefined, 4))
+    return 1
+  }
+}
+
+/** Reads standard input to its end, but not beyond what a configuration may have. */
+function readInput(): string {
+  const chunks: Buffer[] = []
+  let length = 0
+  while (length <= MAX_CONFIG_BYTES) {
+    const chunk = Buffer.allocUnsafe(65536)
+    const count = readChunk(chunk)
+    if (count === 0) break
+    chunks.push(chunk.subarray(0, count))
+    length += count
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A pipe that its writer made non-blocking has nothing to read yet (EAGAIN), not nothing at all. */
+function readChunk(chunk: Buffer): number {
+  for (;;) {
+    try {
+      return readSync(0, chunk)
+    } catch (error) {
+      if (isErrno(error, 'EOF')) return 0
+      if (!isErrno(error, 'EAGAIN')) throw error
+      sleep(1)
+    }
+  }
+}
+
+function print(text: string): void {
+  const bytes = Buffer.from(text)
+  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
+}

@@ -1,0 +1,54 @@
+/** The bridge: a switch with an address of the host's, as docker0 is. */
+import { isErrno, TsnetError } from '../error.ts'
+import { changeLink, createLink, deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { IFF_UP } from '../wire/link.ts'
+
+export interface BridgeOptions {
+  /** Up to 15 bytes; letters, digits, `_`, `.`, `-`. */
+  readonly name: string
+  /** Six bytes. Pinned, since the kernel would otherwise take the lowest of the ports' and change it under its neighbours. */
+  readonly mac: Uint8Array
+  /** Bytes. */
+  readonly mtu: number
+}
+
+/** @returns The bridge, or undefined. @throws TsnetError when a link of another kind has the name */
+export function findBridge(rt: NetlinkSocket, name: string): ObservedLink | undefined {
+  const link = findLink(rt, name)
+  if (link !== undefined && link.linkinfo?.kind !== 'bridge') {
+    throw new TsnetError('TSNET_BRIDGE', `Cannot use "${name}" as a bridge: it is a link of kind "${link.linkinfo?.kind ?? 'none'}"`, {
+      cniCode: 7,
+      hint: 'Give another name as "bridge"',
+    })
+  }
+  return link
+}
+
+/** Creates the bridge, up, without spanning tree. @returns false when another process was faster */
+export function createBridge(rt: NetlinkSocket, options: BridgeOptions): boolean {
+  const link = { ifname: options.name, address: options.mac, mtu: options.mtu, linkinfo: { kind: 'bridge', bridge: { stpState: 0 } } }
+  try {
+    createLink(rt, `create the bridge "${options.name}"`, link, IFF_UP)
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return false
+    throw error
+  }
+}
+
+export function setBridgeUp(rt: NetlinkSocket, name: string): void {
+  changeLink(rt, `set the bridge "${name}" up`, { id: name, up: true })
+}
+
+/** @returns Whether there was such a bridge. */
+export function deleteBridge(rt: NetlinkSocket, name: string): boolean {
+  return deleteLink(rt, name)
+}
+
+/** @returns A locally administered unicast address. It must be unique on the bridge, not secret. */
+export function randomMac(): Uint8Array {
+  const mac = Uint8Array.from({ length: 6 }, () => Math.floor(Math.random() * 256))
+  mac[0] = ((mac[0] as number) & 0xfc) | 0x02
+  return mac
+}

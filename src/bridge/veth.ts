@@ -1,0 +1,67 @@
+/** The veth pair: one end a port of the bridge, the other the container's interface. */
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { changeLink, createLink, deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { IFF_UP, type PeerLink } from '../wire/link.ts'
+
+export interface VethOptions {
+  readonly hostName: string
+  /** The name inside the container's namespace. */
+  readonly ifname: string
+  readonly netnsFd: number
+  readonly bridgeIndex: number
+  /** Bytes, both ends. */
+  readonly mtu: number
+  /** The container end's address; the kernel draws one when absent. */
+  readonly mac?: Uint8Array
+  /** Who the link belongs to, for `ip -d link`; at most 255 bytes. */
+  readonly alias: string
+}
+
+/**
+ * Creates both ends in one message: the host end up in the bridge, the peer inside the container under its final name.
+ * @param container A socket in the container's namespace
+ * @throws TsnetError with CNI code 101 when the container has an interface of that name
+ */
+export function createVeth(host: NetlinkSocket, container: NetlinkSocket, options: VethOptions): void {
+  if (findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname)
+  // The peer must not be up yet: the kernel links the two ends only after creating it (ENOTCONN).
+  const peer: PeerLink = {
+    ifname: options.ifname,
+    mtu: options.mtu,
+    ...(options.mac && { address: options.mac }),
+    netNsFd: options.netnsFd,
+  }
+  const link = { ifname: options.hostName, mtu: options.mtu, master: options.bridgeIndex, linkinfo: { kind: 'veth', veth: { peer } } }
+  try {
+    createLink(host, `create the veth pair "${options.hostName}" and "${options.ifname}"`, link, IFF_UP)
+  } catch (error) {
+    if (isErrno(error, 'EEXIST') && findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname, error)
+    throw error
+  }
+  changeLink(host, `name the owner of "${options.hostName}"`, { id: options.hostName, link: { ifalias: options.alias } })
+}
+
+/**
+ * Deletes the pair by its host end, which takes the peer along; waits for the kernel's RCU grace period (about 20 ms).
+ * @param alias Whose link it is: one that names another owner is left alone
+ * @returns Whether it was there and ours
+ */
+export function deleteVeth(host: NetlinkSocket, hostName: string, alias: string): boolean {
+  const link = findVeth(host, hostName, alias)
+  return link !== undefined && deleteLink(host, link.index)
+}
+
+/** @returns The host end if it exists and does not name another owner. */
+export function findVeth(host: NetlinkSocket, hostName: string, alias: string): ObservedLink | undefined {
+  const link = findLink(host, hostName)
+  return link !== undefined && link.linkinfo?.kind === 'veth' && (link.ifalias ?? alias) === alias ? link : undefined
+}
+
+function interfaceTaken(ifname: string, cause?: unknown): TsnetError {
+  return new TsnetError('TSNET_INTERFACE_TAKEN', `Cannot create the interface "${ifname}": the namespace has one of that name`, {
+    cniCode: CNI_CODE.interfaceTaken,
+    hint: 'Give another name, or delete the old interface first',
+    cause,
+  })
+}

@@ -1,0 +1,145 @@
+/**
+ * The iptables backend. A change is one iptables-restore a family. The usual one is written blindly: it only appends
+ * and deletes rules that are known to be absent and present. When the kernel refuses that (the first call, a firewall
+ * that was reloaded, a process that was killed half way), the rules are read once, and just what differs is written.
+ */
+import type { RunningProgram } from '../../sys/spawn.ts'
+import type { Family } from '../../wire/ip-address.ts'
+import type { Backend, PendingChange, RuleChange, RulePart } from '../backend.ts'
+import { familiesOf } from '../model.ts'
+import { findIptables, iptablesFailed, saveRules, startRestore } from './program.ts'
+import { formatRestore, OUR_CHAINS, parseSave, ruleFromKey, ruleKey, type SavedRules, type TableChange } from './restore.ts'
+import { attachmentRules, baseRules, networkRules, ownerMark, type Rule } from './rule.ts'
+
+const FAMILIES: readonly Family[] = [4, 6]
+/** Between reading the rules and writing the difference, others may write too. */
+const ATTEMPTS = 5
+const NOTHING: RulePart = { networks: [], attachments: [] }
+
+export const iptables: Backend = {
+  name: 'iptables',
+  ensureAvailable: (families) => {
+    for (const family of families) findIptables(family, 'restore')
+  },
+  startChange,
+  removeOwner,
+  findMissing: (part) => familiesInUse(part).flatMap((family) => missingIn(readRules(family), [...baseRules(family), ...rulesOf(family, part)])),
+}
+
+/** Both families run at the same time. */
+function startChange(change: RuleChange): PendingChange {
+  const { add = NOTHING, remove = NOTHING } = change
+  const pending = familiesInUse(add, remove).map((family) => {
+    const wanted = { add: rulesOf(family, add), remove: rulesOf(family, remove), base: change.base }
+    return startFamily(family, wanted)
+  })
+  return {
+    finish: () => {
+      const errors = pending.flatMap((one) => caught(one.finish))
+      if (errors.length > 0) throw errors[0]
+    },
+  }
+}
+
+interface FamilyChange {
+  readonly add: readonly Rule[]
+  readonly remove: readonly Rule[]
+  readonly base: RuleChange['base']
+}
+
+function startFamily(family: Family, change: FamilyChange): PendingChange {
+  if (change.base === 'ensure') return { finish: () => reconcile(family, change) }
+  const text = formatRestore(blindChange(family, change))
+  if (text === undefined) return { finish: () => {} }
+  const running: RunningProgram = startRestore(family, text)
+  return {
+    finish: () => {
+      if (running.finish().status !== 0) reconcile(family, change)
+    },
+  }
+}
+
+/** Deleting a chain that is in use is refused, and the table's transaction with it: another network's rules are safe. */
+function blindChange(family: Family, change: FamilyChange): TableChange {
+  const drop = change.base === 'drop'
+  return {
+    add: change.add,
+    remove: drop ? [...change.remove, ...baseRules(family)] : change.remove,
+    createChains: [],
+    deleteChains: drop ? chainsOf(family) : [],
+  }
+}
+
+/** Reads the rules and writes what differs; again if that is refused, since then somebody else wrote in between. */
+function reconcile(family: Family, change: FamilyChange): void {
+  for (let attempt = 1; ; attempt++) {
+    const text = formatRestore(difference(family, change, readRules(family)))
+    if (text === undefined) return
+    const outcome = startRestore(family, text).finish()
+    if (outcome.status === 0) return
+    if (attempt === ATTEMPTS) throw iptablesFailed(`write the ${family === 4 ? 'IPv4' : 'IPv6'} rules`, outcome)
+  }
+}
+
+function difference(family: Family, change: FamilyChange, saved: SavedRules): TableChange {
+  const base = baseRules(family)
+  const remove = change.remove.filter((rule) => saved.rules.has(ruleKey(rule)))
+  if (change.add.length > 0 || change.base === 'ensure') {
+    const add = [...base, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
+    return { add, remove, createChains: chainsOf(family).filter((chain) => !saved.chains.has(chain)), deleteChains: [] }
+  }
+  if (change.base === 'drop' && !usedByOthers(saved, [...base, ...remove])) {
+    const present = base.filter((rule) => saved.rules.has(ruleKey(rule)))
+    return { add: [], remove: [...remove, ...present], createChains: [], deleteChains: OUR_CHAINS.filter((chain) => saved.chains.has(chain)) }
+  }
+  return { add: [], remove, createChains: [], deleteChains: [] }
+}
+
+/** @returns Our chains as `table chain`; IPv6 has none in the table raw. */
+function chainsOf(family: Family): readonly string[] {
+  return OUR_CHAINS.filter((chain) => family === 4 || !chain.startsWith('raw '))
+}
+
+/** @returns Whether a chain of ours holds a rule that is none of `ours`. */
+function usedByOthers(saved: SavedRules, ours: readonly Rule[]): boolean {
+  const known = new Set(ours.map(ruleKey))
+  return [...saved.rules.keys()].some((key) => OUR_CHAINS.some((chain) => key.startsWith(`${chain} `)) && !known.has(key))
+}
+
+function removeOwner(owner: string): void {
+  const mark = ownerMark(owner)
+  for (const family of FAMILIES) {
+    if (caught(() => findIptables(family, 'restore')).length > 0) continue
+    const rules = [...readRules(family).rules].filter(([key]) => key.includes(` ${mark} `)).flatMap(([key, count]) => Array.from({ length: count }, () => ruleFromKey(key)))
+    if (rules.length > 0) reconcile(family, { add: [], remove: rules, base: 'keep' })
+  }
+}
+
+function missingIn(saved: SavedRules, rules: readonly Rule[]): readonly string[] {
+  return rules.filter((rule) => !saved.rules.has(ruleKey(rule))).map((rule) => `${rule.table}: -A ${rule.chain} ${rule.spec}`)
+}
+
+function rulesOf(family: Family, part: RulePart): readonly Rule[] {
+  return [...part.networks.flatMap((network) => networkRules(family, network)), ...part.attachments.flatMap((attachment) => attachmentRules(family, attachment))]
+}
+
+function familiesInUse(...parts: readonly RulePart[]): readonly Family[] {
+  const families = parts.flatMap((part) => [
+    ...part.networks.flatMap(familiesOf),
+    ...part.attachments.flatMap((attachment) => attachment.ports.map((port) => port.address.family)),
+  ])
+  return FAMILIES.filter((family) => families.includes(family))
+}
+
+function readRules(family: Family): SavedRules {
+  return parseSave(saveRules(family))
+}
+
+function caught(act: () => unknown): unknown[] {
+  try {
+    act()
+    return []
+  } catch (error) {
+    return [error]
+  }
+}

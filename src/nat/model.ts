@@ -1,0 +1,57 @@
+/** What the rules shall say, free of who writes them: networks to masquerade, ports to publish. Pure. */
+import { type Family, formatAddress, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
+
+export type Protocol = 'tcp' | 'udp' | 'sctp'
+
+/** A host port, or a range of them, that leads to an address of a container. One family each. */
+export interface PublishedPort {
+  readonly protocol: Protocol
+  /** The host's address that is listened on; absent means any of the family. */
+  readonly hostAddress?: IpAddress
+  readonly hostPort: number
+  /** How many consecutive ports, at least 1. */
+  readonly count: number
+  /** The attachment's address; it says the family. */
+  readonly address: IpAddress
+  readonly containerPort: number
+}
+
+/** One network's part of the rules. */
+export interface NetworkRules {
+  readonly bridge: string
+  /** What its containers' addresses lie in; at most one of each family is usual. */
+  readonly subnets: readonly IpPrefix[]
+  /** Whether packets leave with the host's address. */
+  readonly masquerade: boolean
+}
+
+/** One attachment's part of the rules. */
+export interface AttachmentRules {
+  /** Marks the rules as this attachment's: letters, digits, `_ . - : /`, at most 200 bytes. */
+  readonly owner: string
+  readonly ports: readonly PublishedPort[]
+}
+
+/** @returns Whether two publications would fight for a packet. */
+export function portsConflict(a: PublishedPort, b: PublishedPort): boolean {
+  return (
+    a.protocol === b.protocol &&
+    a.address.family === b.address.family &&
+    a.hostPort < b.hostPort + b.count &&
+    b.hostPort < a.hostPort + a.count &&
+    (a.hostAddress === undefined || b.hostAddress === undefined || a.hostAddress.value === b.hostAddress.value)
+  )
+}
+
+/** @returns `10.0.0.1:8080/tcp`, `[::]:8000-8010/udp`: the host side, for messages. */
+export function formatHostPort(port: PublishedPort): string {
+  const any = port.address.family === 4 ? '0.0.0.0' : '::'
+  const host = port.hostAddress === undefined ? any : formatAddress(port.hostAddress)
+  const range = port.count === 1 ? `${port.hostPort}` : `${port.hostPort}-${port.hostPort + port.count - 1}`
+  return `${port.address.family === 6 ? `[${host}]` : host}:${range}/${port.protocol}`
+}
+
+/** @returns The families that have a subnet or a port. */
+export function familiesOf(network: NetworkRules): readonly Family[] {
+  return ([4, 6] as const).filter((family) => network.subnets.some((subnet) => subnet.address.family === family))
+}

@@ -1,0 +1,111 @@
+/** Walks the steps of a plan and registers how each is taken back. */
+import { deleteAddress, ensureAddress } from '../bridge/address.ts'
+import { createBridge, deleteBridge, randomMac, setBridgeUp } from '../bridge/bridge.ts'
+import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
+import { ensureRoute } from '../bridge/route.ts'
+import { createVeth, deleteVeth } from '../bridge/veth.ts'
+import { TsnetError } from '../error.ts'
+import type { Backend, RuleChange, RulePart } from '../nat/backend.ts'
+import { changeLink, findLink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { type Netns, within } from '../sys/netns.ts'
+import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import type { Sysctl } from './desired.ts'
+import type { Step } from './diff.ts'
+import { keepAdvertisedRoutes } from './router-advertisement.ts'
+import type { UndoStack } from './undo.ts'
+
+export interface ApplyContext {
+  readonly host: NetlinkSocket
+  /** A socket in the container's namespace. */
+  readonly container: NetlinkSocket
+  readonly netns: Netns
+  readonly backend: Backend
+  /** Whether what the rules of all networks share may be missing, so that it must be looked for. */
+  readonly base: RuleChange['base']
+  readonly undo: UndoStack
+  /** Whether another network relies on the host's switches, so that they must stay when this ADD is taken back. */
+  readonly alone: () => boolean
+}
+
+/** @throws KernelError or TsnetError of the step that failed; those before it are registered in `context.undo` */
+export function apply(steps: readonly Step[], context: ApplyContext): void {
+  for (const step of steps) perform(step, context)
+}
+
+function perform(step: Step, context: ApplyContext): void {
+  const { host, container, undo } = context
+  switch (step.kind) {
+    case 'createBridge':
+      if (createBridge(host, { name: step.name, mac: randomMac(), mtu: step.mtu })) undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
+      return
+    case 'setBridgeUp':
+      return setBridgeUp(host, step.name)
+    case 'addBridgeAddress': {
+      const index = indexOf(host, step.name)
+      if (ensureAddress(host, index, step.prefix)) undo.push('bridge address', () => deleteAddress(host, index, step.prefix))
+      return
+    }
+    case 'setHostSysctl':
+      return setHostSysctl(step.sysctl, context)
+    case 'createVeth': {
+      const { port, bridge, kind: _, ...options } = step
+      undo.push(`veth "${port.name}"`, () => deleteVeth(host, port.name, port.alias))
+      const bridgeIndex = indexOf(host, bridge)
+      return createVeth(host, container, { ...options, hostName: port.name, alias: port.alias, netnsFd: context.netns.fd, bridgeIndex })
+    }
+    case 'setPort':
+      return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0 })
+    case 'setContainerSysctls':
+      return within(context.netns, () => {
+        for (const { key, value } of step.sysctls) ensureSysctl(key, value)
+      })
+    case 'setLoopbackUp':
+      return changeLink(container, 'set the loopback interface up', { id: 1, up: true })
+    case 'addAddress':
+      ensureAddress(container, indexOf(container, step.ifname), step.prefix)
+      return
+    case 'setContainerUp':
+      return changeLink(container, `set "${step.ifname}" up`, { id: step.ifname, up: true })
+    case 'addRoute':
+      ensureRoute(container, indexOf(container, step.ifname), step.route)
+      return
+    case 'writeRules':
+      return writeRules(step.rules, context)
+    case 'announce':
+      return announce(step, context)
+  }
+}
+
+/** The host's switches serve all networks: one that another has come to rely upon is not turned back. */
+function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
+  const former = readSysctl(key)
+  if (former === undefined || former === value) return
+  if (key === 'net/ipv6/conf/all/forwarding') keepAdvertisedRoutes(context.host)
+  writeSysctl(key, value)
+  context.undo.push(`sysctl ${key}`, () => {
+    if (readSysctl(key) === value && context.alone()) writeSysctl(key, former)
+  })
+}
+
+function writeRules(rules: RulePart, context: ApplyContext): void {
+  const part = context.base === 'ensure' ? rules : { ...rules, networks: [] }
+  context.undo.push('rules', () => context.backend.startChange({ remove: part, base: context.base === 'ensure' && context.alone() ? 'drop' : 'keep' }).finish())
+  context.backend.startChange({ add: part, base: context.base }).finish()
+}
+
+/**
+ * Setting the address that the interface already has makes the kernel send what arp_notify and ndisc_notify ask for: a
+ * gratuitous ARP and an unsolicited neighbour advertisement. A packet socket of our own would cost an RCU wait to close.
+ */
+function announce({ port, ifname }: { readonly port: string; readonly ifname: string }, { host, container }: ApplyContext): void {
+  if (!waitForForwarding(host, port)) throw new TsnetError('TSNET_PORT', `Cannot use the bridge port "${port}": the bridge does not forward its frames`)
+  const address = findLink(container, ifname)?.address
+  if (address !== undefined) changeLink(container, `announce "${ifname}"`, { id: ifname, link: { address } })
+}
+
+function indexOf(rt: NetlinkSocket, name: string): number {
+  const index = findLink(rt, name)?.index
+  if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${name}": it has vanished`)
+  return index
+}

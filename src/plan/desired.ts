@@ -1,0 +1,122 @@
+/** What shall be true for one attachment, as a value: ADD makes it so, CHECK compares. Pure. */
+import type { RouteOptions } from '../bridge/route.ts'
+import type { RulePart } from '../nat/backend.ts'
+import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { gatewaysOf, type Network, type NetworkRecord, rulesOfNetwork, subnetsOf } from './network.ts'
+import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { type AttachmentRecord, recordedPort } from './record.ts'
+
+export interface Sysctl {
+  /** Path below /proc/sys. */
+  readonly key: string
+  readonly value: string
+}
+
+export interface Desired {
+  readonly bridge: { readonly name: string; readonly addresses: readonly IpPrefix[] }
+  readonly port: { readonly name: string; readonly alias: string; readonly hairpin: boolean }
+  readonly container: {
+    readonly ifname: string
+    readonly mac?: Uint8Array
+    readonly addresses: readonly IpPrefix[]
+    readonly routes: readonly RouteOptions[]
+    readonly sysctls: readonly Sysctl[]
+  }
+  /** Bytes; decided when the bridge is known, if absent. */
+  readonly mtu?: number
+  readonly hostSysctls: readonly Sysctl[]
+  readonly rules: RulePart
+}
+
+/** @returns What the record of an attachment promises. The network's record adds what all its attachments share. */
+export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Desired {
+  const addresses = record.addresses.flatMap(({ address }) => parsePrefix(address) ?? [])
+  const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
+  const families = ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.family === family))
+  return {
+    bridge: { name: record.bridge, addresses: network.gateway ? gateways : [] },
+    port: { name: hostVethName(record), alias: aliasOf(record), hairpin: record.hairpin },
+    container: {
+      ifname: record.ifname,
+      ...(record.mac !== undefined && { mac: macToBytes(record.mac) }),
+      addresses,
+      routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
+      sysctls: containerSysctls(record.ifname, families.includes(6)),
+    },
+    ...(record.mtu > 0 && { mtu: record.mtu }),
+    hostSysctls: network.gateway ? hostSysctls(record.bridge, families) : [],
+    rules: { networks: rulesOfNetwork(network), attachments: [{ owner: ownerMarkText(record), ports: record.ports.map(recordedPort) }] },
+  }
+}
+
+/** @returns The alias of the host's end: whose link it is, as far as 255 bytes go. */
+export function aliasOf(owner: Owner): string {
+  return `tsnet ${ownerText(owner)}`.slice(0, 255)
+}
+
+/** @returns The network's record as it is once the network is set up. */
+export function networkRecordOf(network: Network, createdBridge: boolean, chosen: boolean): NetworkRecord {
+  return {
+    bridge: network.bridge,
+    createdBridge,
+    masquerade: network.ipMasq,
+    gateway: network.isGateway,
+    subnets: subnetsOf(network.rangeSets).map(formatPrefix),
+    chosen,
+  }
+}
+
+/** @returns The addresses that the bridge shall have. */
+export function bridgeAddressesOf(network: Network): readonly IpPrefix[] {
+  return network.isGateway ? gatewaysOf(network.rangeSets) : []
+}
+
+/**
+ * Forwarding is the host's, the rest the bridge's own. Loopback addresses are routed out of the bridge so that a port
+ * published on the host answers on 127.0.0.1 too; the raw table keeps the way in closed.
+ */
+export function hostSysctls(bridge: string, families: readonly Family[]): readonly Sysctl[] {
+  const v4: readonly Sysctl[] = [
+    { key: 'net/ipv4/ip_forward', value: '1' },
+    { key: `net/ipv4/conf/${bridge}/route_localnet`, value: '1' },
+  ]
+  const v6: readonly Sysctl[] = [
+    { key: `net/ipv6/conf/${bridge}/accept_ra`, value: '0' },
+    { key: 'net/ipv6/conf/all/forwarding', value: '1' },
+  ]
+  return [...(families.includes(4) ? v4 : []), ...(families.includes(6) ? v6 : [])]
+}
+
+/** No waiting for duplicate address detection, no addresses by router advertisement; neighbours hear of a new address. */
+function containerSysctls(ifname: string, v6: boolean): readonly Sysctl[] {
+  const arp = { key: `net/ipv4/conf/${ifname}/arp_notify`, value: '1' }
+  if (!v6) return [arp]
+  const conf = `net/ipv6/conf/${ifname}`
+  return [
+    arp,
+    { key: `${conf}/disable_ipv6`, value: '0' },
+    { key: `${conf}/accept_dad`, value: '0' },
+    { key: `${conf}/accept_ra`, value: '0' },
+    { key: `${conf}/ndisc_notify`, value: '1' },
+  ]
+}
+
+export function macToBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(':'), (octet) => Number.parseInt(octet, 16))
+}
+
+export function macToText(mac: Uint8Array): string {
+  return Array.from(mac, (octet) => octet.toString(16).padStart(2, '0')).join(':')
+}
+
+function gatewayPrefix(address: string, gateway: string | undefined): readonly IpPrefix[] {
+  const prefix = parsePrefix(address)
+  const parsed = gateway === undefined ? undefined : parseAddress(gateway)
+  return prefix === undefined || parsed === undefined ? [] : [{ address: parsed, prefixLength: prefix.prefixLength }]
+}
+
+function routeOf(dst: string, gw: string | undefined, more: Omit<RouteOptions, 'destination' | 'gateway'>): readonly RouteOptions[] {
+  const destination = parsePrefix(dst)
+  const gateway: IpAddress | undefined = gw === undefined ? undefined : parseAddress(gw)
+  return destination === undefined ? [] : [{ destination, ...(gateway && { gateway }), ...more }]
+}

@@ -1,0 +1,136 @@
+/** DEL: takes back what an ADD did, complete or not, as far as it still exists; goes on after errors and reports them together. */
+import { existsSync } from 'node:fs'
+import { deleteBridge, findBridge } from '../bridge/bridge.ts'
+import { deleteVeth, findVeth } from '../bridge/veth.ts'
+import { ErrorList } from '../error.ts'
+import { leaseOwner } from '../ipam/lease.ts'
+import { openExistingSubnet } from '../ipam/open-subnet.ts'
+import type { RuleChange } from '../nat/backend.ts'
+import { releasePorts } from '../nat/port-ledger.ts'
+import { forgetConnections } from '../nat/stale-connections.ts'
+import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { parsePrefix } from '../wire/ip-address.ts'
+import type { PlanContext } from './attach.ts'
+import { aliasOf } from './desired.ts'
+import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
+import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { ledgerOf } from './ports.ts'
+import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord, recordedPort, removeRecord } from './record.ts'
+import { lockNetwork, networkFolder, recordPath } from './state-folder.ts'
+
+export interface DetachContext extends PlanContext {
+  /** Whether the caller holds the network's lock. */
+  readonly locked?: boolean
+}
+
+/**
+ * @returns Whether there was anything of the attachment.
+ * @throws ErrorList when something could not be removed; its record then stays, so that the next DEL or GC tries again
+ */
+export function detach(owner: Owner, context: DetachContext): boolean {
+  const { state } = context
+  if (!existsSync(networkFolder(state, owner.network))) return false
+  using _lock = context.locked === true ? undefined : lockNetwork(state, owner.network)
+  using host = openRtnetlink()
+  const record = readRecord(state, owner)
+  if (record === undefined && !existsSync(recordPath(state, owner))) return detachUnrecorded(owner, host, context)
+  const network = isLast(owner, context) ? readNetwork(state, owner.network) : undefined
+  const errors = new Attempts()
+  errors.try(() => removeKernelObjects(owner, { record, network, host, context }))
+  errors.try(() => record && forgetConnections(record.ports.map(recordedPort), 'none'))
+  errors.try(() => releaseLeases(owner, record, context))
+  errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), record.ports.map(recordedPort)))
+  errors.finish(`Cannot detach "${ownerText(owner)}"`)
+  removeRecord(state, owner)
+  return true
+}
+
+/** Without a record an ADD has at most acquired its leases; anything else is a record that somebody deleted. */
+function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachContext): boolean {
+  const errors = new Attempts()
+  const link = findVeth(host, hostVethName(owner), aliasOf(owner))
+  const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
+  if (link !== undefined || leases > 0) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
+  if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
+  if (link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
+  errors.finish(`Cannot detach "${ownerText(owner)}"`)
+  return link !== undefined || leases > 0
+}
+
+interface Removal {
+  readonly record: AttachmentRecord | undefined
+  /** The network, when this is its last attachment. */
+  readonly network: NetworkRecord | undefined
+  readonly host: NetlinkSocket
+  readonly context: DetachContext
+}
+
+/** The rules are written by another process while this one waits for the kernel to let go of the links. */
+function removeKernelObjects(owner: Owner, { record, network, host, context }: Removal): void {
+  const errors = new Attempts()
+  const remove = {
+    networks: network === undefined ? [] : rulesOfNetwork(network),
+    attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: record.ports.map(recordedPort) }],
+  }
+  const change: RuleChange = { remove, base: network !== undefined && isOnlyNetwork(owner.network, context) ? 'drop' : 'keep' }
+  const pending = errors.try(() => context.backend.startChange(change))
+  errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
+  errors.try(() => network && deleteOwnBridge(network, host))
+  errors.try(() => pending?.finish())
+  if (record === undefined) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
+  errors.finish('Cannot remove what the kernel holds')
+}
+
+/** Deletes bridge and rules of a network without attachments, for when the last DEL did not get so far. */
+export function removeIdleNetwork(name: string, host: NetlinkSocket, context: PlanContext): void {
+  const network = listOwners(context.state, name).length === 0 ? readNetwork(context.state, name) : undefined
+  if (network === undefined || findBridge(host, network.bridge) === undefined) return
+  const base = listLiveNetworks(context.state).length === 0 ? 'drop' : 'keep'
+  const pending = context.backend.startChange({ remove: { networks: rulesOfNetwork(network), attachments: [] }, base })
+  deleteOwnBridge(network, host)
+  pending.finish()
+}
+
+function deleteOwnBridge(network: NetworkRecord, host: NetlinkSocket): void {
+  if (network.createdBridge && findBridge(host, network.bridge) !== undefined) deleteBridge(host, network.bridge)
+}
+
+/** @returns How many were released. */
+function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): number {
+  using store = openExistingSubnet(networkFolder(context.state, owner.network))
+  const holder = leaseOwner(owner.containerID, owner.ifname)
+  if (store === undefined) return 0
+  if (record === undefined || record.state === 'adding') return store.releaseAll(holder).length
+  return record.addresses.filter(({ address }) => {
+    const prefix = parsePrefix(address)
+    return prefix !== undefined && store.release(holder, prefix.address)
+  }).length
+}
+
+function isLast(owner: Owner, context: DetachContext): boolean {
+  return listOwners(context.state, owner.network).every((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
+}
+
+function isOnlyNetwork(name: string, context: DetachContext): boolean {
+  return listLiveNetworks(context.state).every((live) => live === name)
+}
+
+/** Gathers errors, so that one failure does not keep the rest from being cleaned up. */
+export class Attempts {
+  readonly #errors: unknown[] = []
+
+  try<T>(act: () => T): T | undefined {
+    try {
+      return act()
+    } catch (error) {
+      this.#errors.push(error)
+      return undefined
+    }
+  }
+
+  /** @throws ErrorList with all that went wrong */
+  finish(message: string): void {
+    if (this.#errors.length > 0) throw new ErrorList(message, this.#errors)
+  }
+}

@@ -1,0 +1,106 @@
+/** The ordered steps from what is true to what shall be true. Pure; an empty list means that nothing is to be done. */
+import type { RouteOptions } from '../bridge/route.ts'
+import type { RulePart } from '../nat/backend.ts'
+import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
+import type { Desired, Sysctl } from './desired.ts'
+import type { Observed, ObservedContainer } from './observe.ts'
+
+export type Step =
+  | { readonly kind: 'createBridge'; readonly name: string; readonly mtu: number }
+  | { readonly kind: 'setBridgeUp'; readonly name: string }
+  | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
+  | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
+  | { readonly kind: 'createVeth'; readonly port: Desired['port']; readonly bridge: string; readonly ifname: string; readonly mtu: number; readonly mac?: Uint8Array }
+  | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean }
+  | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
+  | { readonly kind: 'setLoopbackUp' }
+  | { readonly kind: 'addAddress'; readonly ifname: string; readonly prefix: IpPrefix }
+  | { readonly kind: 'setContainerUp'; readonly ifname: string }
+  | { readonly kind: 'addRoute'; readonly ifname: string; readonly route: RouteOptions }
+  | { readonly kind: 'writeRules'; readonly rules: RulePart; readonly missing: readonly string[] }
+  | { readonly kind: 'announce'; readonly port: string; readonly ifname: string }
+
+export function diff(desired: Desired, observed: Observed): readonly Step[] {
+  return [...bridgeSteps(desired, observed), ...portSteps(desired, observed), ...containerSteps(desired, observed.container), ...ruleSteps(desired, observed)]
+}
+
+/** @returns What the step would do, as it continues "It lacks: ". */
+export function describeStep(step: Step): string {
+  switch (step.kind) {
+    case 'createBridge':
+      return `the bridge "${step.name}"`
+    case 'setBridgeUp':
+      return `the bridge "${step.name}" up`
+    case 'addBridgeAddress':
+      return `the address ${formatPrefix(step.prefix)} on "${step.name}"`
+    case 'setHostSysctl':
+      return `${step.sysctl.key} = ${step.sysctl.value}`
+    case 'createVeth':
+      return `the veth pair "${step.port.name}" and "${step.ifname}" on "${step.bridge}"`
+    case 'setPort':
+      return `hairpin ${step.hairpin ? 'on' : 'off'} at the port "${step.name}"`
+    case 'setContainerSysctls':
+      return step.sysctls.map(({ key, value }) => `${key} = ${value} in the container`).join(', ')
+    case 'setLoopbackUp':
+      return 'the loopback interface up in the container'
+    case 'addAddress':
+      return `the address ${formatPrefix(step.prefix)} on "${step.ifname}" in the container`
+    case 'setContainerUp':
+      return `"${step.ifname}" up in the container`
+    case 'addRoute':
+      return `the route to ${formatPrefix(step.route.destination)}${step.route.gateway ? ` via ${formatAddress(step.route.gateway)}` : ''} in the container`
+    case 'writeRules':
+      return step.missing.length === 0 ? 'the rules' : `${step.missing.length} rules, the first is "${step.missing[0]}"`
+    case 'announce':
+      return `the announcement of "${step.ifname}"`
+  }
+}
+
+function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
+  const { name, addresses } = desired.bridge
+  const present = (observed.bridge?.addresses ?? []).map(formatPrefix)
+  return [
+    ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mtu: desired.mtu ?? 0 } as const] : []),
+    ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
+    ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
+    ...desired.hostSysctls.filter(({ key, value }) => observed.hostSysctls.get(key) !== value).map((sysctl) => ({ kind: 'setHostSysctl', sysctl }) as const),
+  ]
+}
+
+function portSteps(desired: Desired, observed: Observed): readonly Step[] {
+  const { port, bridge, container } = desired
+  const there = observed.port !== undefined && observed.container !== undefined && observed.port.master === observed.bridge?.index && observed.port.up
+  const mtu = desired.mtu ?? observed.bridge?.mtu ?? 0
+  const create = { kind: 'createVeth', port, bridge: bridge.name, ifname: container.ifname, mtu, ...(container.mac && { mac: container.mac }) } as const
+  const hairpin = there ? observed.port?.hairpin === port.hairpin : !port.hairpin
+  return [...(there ? [] : [create]), ...(hairpin ? [] : [{ kind: 'setPort', name: port.name, hairpin: port.hairpin } as const])]
+}
+
+function containerSteps(desired: Desired, observed: ObservedContainer | undefined): readonly Step[] {
+  const { ifname, addresses, routes, sysctls } = desired.container
+  const present = (observed?.addresses ?? []).map(formatPrefix)
+  const known = (observed?.routes ?? []).map(routeKey)
+  const wrong = sysctls.filter(({ key, value }) => observed === undefined || (observed.sysctls.has(key) && observed.sysctls.get(key) !== value))
+  return [
+    ...(wrong.length > 0 ? [{ kind: 'setContainerSysctls', sysctls: wrong } as const] : []),
+    ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
+    ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
+    ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
+    ...routes.filter((route) => (route.table ?? 254) !== 254 || !known.includes(routeKey(route))).map((route) => ({ kind: 'addRoute', ifname, route }) as const),
+  ]
+}
+
+/** An ADD always writes its rules, and announces the container last: the port forwards by then. */
+function ruleSteps(desired: Desired, observed: Observed): readonly Step[] {
+  const { missingRules, container } = observed
+  const write = missingRules === undefined || missingRules.length > 0
+  return [
+    ...(write ? [{ kind: 'writeRules', rules: desired.rules, missing: missingRules ?? [] } as const] : []),
+    ...(container === undefined ? [{ kind: 'announce', port: desired.port.name, ifname: desired.container.ifname } as const] : []),
+  ]
+}
+
+function routeKey(route: RouteOptions): string {
+  const destination = { address: networkAddress(route.destination), prefixLength: route.destination.prefixLength }
+  return `${formatPrefix(destination)} ${route.gateway ? formatAddress(route.gateway) : ''}`
+}

@@ -1,0 +1,39 @@
+/** GC: removes everything of a network's attachments that the caller does not list. */
+import { existsSync } from 'node:fs'
+import { type LeaseOwner, leaseOwner } from '../ipam/lease.ts'
+import { openExistingSubnet } from '../ipam/open-subnet.ts'
+import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { PlanContext } from './attach.ts'
+import { Attempts, detach, removeIdleNetwork } from './detach.ts'
+import type { Owner } from './owner.ts'
+import { listOwners } from './record.ts'
+import { lockNetwork, networkFolder } from './state-folder.ts'
+
+/**
+ * @param valid The attachments that stay.
+ * @returns What was removed.
+ * @throws ErrorList with everything that could not be removed, after all else was
+ */
+export function collectGarbage(network: string, valid: readonly Omit<Owner, 'network'>[], context: PlanContext): readonly Owner[] {
+  if (!existsSync(networkFolder(context.state, network))) return []
+  using _lock = lockNetwork(context.state, network)
+  const errors = new Attempts()
+  const stays = (owner: Owner) => valid.some((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
+  const stale = listOwners(context.state, network).filter((owner) => !stays(owner))
+  for (const owner of stale) errors.try(() => detach(owner, { ...context, locked: true }))
+  errors.try(() => releaseUnrecorded(network, context))
+  errors.try(() => {
+    using host = openRtnetlink()
+    removeIdleNetwork(network, host, context)
+  })
+  errors.finish(`Cannot collect the garbage of network "${network}"`)
+  return stale
+}
+
+/** A lease without a record is of an ADD that was killed before it changed anything else. */
+function releaseUnrecorded(network: string, context: PlanContext): void {
+  using store = openExistingSubnet(networkFolder(context.state, network))
+  if (store === undefined) return
+  const recorded = new Set<LeaseOwner>(listOwners(context.state, network).map(({ containerID, ifname }) => leaseOwner(containerID, ifname)))
+  for (const { address, owner } of store.leases()) if (!recorded.has(owner)) store.release(owner, address)
+}

@@ -1,0 +1,113 @@
+/** What is true now, read from the kernel. */
+import { addressesOf } from '../bridge/address.ts'
+import { findBridge } from '../bridge/bridge.ts'
+import { type RouteOptions, routesOf } from '../bridge/route.ts'
+import { findVeth } from '../bridge/veth.ts'
+import type { Backend } from '../nat/backend.ts'
+import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { type Netns, within } from '../sys/netns.ts'
+import { readSysctl } from '../sys/sysctl.ts'
+import type { IpPrefix } from '../wire/ip-address.ts'
+import { IFF_UP } from '../wire/link.ts'
+import type { Desired, Sysctl } from './desired.ts'
+
+export interface ObservedBridge {
+  readonly index: number
+  readonly up: boolean
+  readonly mtu: number
+  readonly mac: Uint8Array
+  readonly addresses: readonly IpPrefix[]
+}
+
+export interface ObservedPort {
+  readonly index: number
+  readonly up: boolean
+  readonly mtu: number
+  readonly mac: Uint8Array
+  /** Index of the bridge that it is a port of; 0 when of none. */
+  readonly master: number
+  readonly hairpin: boolean
+}
+
+export interface ObservedContainer {
+  readonly index: number
+  readonly up: boolean
+  readonly mtu: number
+  readonly mac: Uint8Array
+  readonly addresses: readonly IpPrefix[]
+  readonly routes: readonly RouteOptions[]
+  readonly loopbackUp: boolean
+  readonly sysctls: ReadonlyMap<string, string>
+}
+
+export interface Observed {
+  readonly bridge?: ObservedBridge
+  readonly port?: ObservedPort
+  readonly container?: ObservedContainer
+  /** Values of the desired keys that the kernel has. */
+  readonly hostSysctls: ReadonlyMap<string, string>
+  /** Absent when nobody looked. */
+  readonly missingRules?: readonly string[]
+}
+
+/** Looks at what an ADD builds upon: the bridge and the host's switches. The attachment itself is not there yet. */
+export function observeHost(rt: NetlinkSocket, desired: Desired): Observed {
+  const bridge = observeBridge(rt, desired.bridge.name)
+  return { ...(bridge && { bridge }), hostSysctls: readSysctls(desired.hostSysctls) }
+}
+
+/** Looks at all that a complete attachment consists of. */
+export function observeAll(rt: NetlinkSocket, desired: Desired, more: { readonly netns: Netns; readonly backend: Backend }): Observed {
+  const port = findVeth(rt, desired.port.name, desired.port.alias)
+  const container = within(more.netns, () => observeContainer(desired) ?? null)
+  return {
+    ...observeHost(rt, desired),
+    ...(port && {
+      port: {
+        index: port.index,
+        up: (port.flags & IFF_UP) !== 0,
+        mtu: port.mtu ?? 0,
+        mac: port.address ?? new Uint8Array(),
+        master: port.master ?? 0,
+        hairpin: port.linkinfo?.bridgePort?.hairpin === 1,
+      },
+    }),
+    ...(container !== null && { container }),
+    missingRules: more.backend.findMissing(desired.rules),
+  }
+}
+
+export function observeBridge(rt: NetlinkSocket, name: string): ObservedBridge | undefined {
+  const link = findBridge(rt, name)
+  if (link === undefined) return undefined
+  const { index, flags, mtu = 0, address = new Uint8Array() } = link
+  return { index, up: (flags & IFF_UP) !== 0, mtu, mac: address, addresses: addressesOf(rt, index) }
+}
+
+/** Runs inside the container's namespace. */
+function observeContainer(desired: Desired): ObservedContainer | undefined {
+  using rt = openRtnetlink()
+  const link = findLink(rt, desired.container.ifname)
+  if (link === undefined) return undefined
+  const { index, flags, mtu = 0, address = new Uint8Array() } = link
+  return {
+    index,
+    up: (flags & IFF_UP) !== 0,
+    mtu,
+    mac: address,
+    addresses: addressesOf(rt, index),
+    routes: routesOf(rt, index),
+    loopbackUp: ((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) !== 0,
+    sysctls: readSysctls(desired.container.sysctls),
+  }
+}
+
+function readSysctls(wanted: readonly Sysctl[]): ReadonlyMap<string, string> {
+  return new Map(
+    wanted.flatMap(({ key }) => {
+      const value = readSysctl(key)
+      return value === undefined ? [] : [[key, value] as const]
+    }),
+  )
+}

@@ -1,0 +1,121 @@
+/** Attachment records: what an ADD did, enough to take it back without namespace and without prevResult. */
+import { rmdirSync } from 'node:fs'
+import { isErrno } from '../error.ts'
+import type { Protocol, PublishedPort } from '../nat/model.ts'
+import { formatAddress, parseAddress } from '../wire/ip-address.ts'
+import type { Owner } from './owner.ts'
+import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
+
+const FORMAT = 1
+const SUFFIX = '.json'
+
+export interface RecordedAddress {
+  /** `address/length`. */
+  readonly address: string
+  readonly gateway?: string
+}
+
+export interface RecordedRoute {
+  readonly dst: string
+  readonly gw?: string
+  readonly mtu?: number
+  readonly advmss?: number
+  readonly priority?: number
+  readonly table?: number
+  readonly scope?: number
+}
+
+export interface RecordedPort {
+  readonly protocol: Protocol
+  /** Absent: any address of the family. */
+  readonly hostAddress?: string
+  readonly hostPort: number
+  readonly count: number
+  readonly address: string
+  readonly containerPort: number
+}
+
+export interface AttachmentRecord extends Owner {
+  readonly format: typeof FORMAT
+  /** `adding` from before the first change to the kernel; `attached` when the ADD is complete. */
+  readonly state: 'adding' | 'attached'
+  readonly netns: { readonly path: string; readonly inode: number }
+  readonly bootId: string
+  /** ISO 8601. */
+  readonly created: string
+  readonly bridge: string
+  readonly hostVeth: string
+  readonly hairpin: boolean
+  /** Bytes. */
+  readonly mtu: number
+  readonly mac?: string
+  readonly hostMac?: string
+  readonly bridgeMac?: string
+  readonly addresses: readonly RecordedAddress[]
+  readonly routes: readonly RecordedRoute[]
+  readonly ports: readonly RecordedPort[]
+}
+
+export function writeRecord(state: StateFolder, record: AttachmentRecord): void {
+  writeWhole(recordPath(state, record), `${JSON.stringify(record, undefined, 1)}\n`)
+}
+
+/** @returns The record, or undefined when there is none that can be read. */
+export function readRecord(state: StateFolder, owner: Owner): AttachmentRecord | undefined {
+  return parseRecord(readWhole(recordPath(state, owner)))
+}
+
+/** Removes the record, and its network's folder with the last one. */
+export function removeRecord(state: StateFolder, owner: Owner): void {
+  removeFile(recordPath(state, owner))
+  try {
+    rmdirSync(attachmentsFolder(state, owner.network))
+  } catch (error) {
+    if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
+  }
+}
+
+/** @returns The attachments of a network, by their file names, whether or not the records can be read. */
+export function listOwners(state: StateFolder, network: string): readonly Owner[] {
+  return namesIn(attachmentsFolder(state, network)).flatMap((name) => {
+    const colon = name.lastIndexOf(':')
+    if (!name.endsWith(SUFFIX) || colon < 1) return []
+    return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]
+  })
+}
+
+/** @returns The names of the networks that have an attachment. */
+export function listLiveNetworks(state: StateFolder): readonly string[] {
+  return namesIn(`${state.root}/attachments`).filter((network) => listOwners(state, network).length > 0)
+}
+
+/** @returns Every record of the host that can be read. */
+export function listRecords(state: StateFolder): readonly AttachmentRecord[] {
+  return listLiveNetworks(state).flatMap((network) => listOwners(state, network).flatMap((owner) => readRecord(state, owner) ?? []))
+}
+
+export function recordPort(port: PublishedPort): RecordedPort {
+  const { hostAddress, address, ...rest } = port
+  return { ...rest, ...(hostAddress && { hostAddress: formatAddress(hostAddress) }), address: formatAddress(address) }
+}
+
+export function recordedPort(port: RecordedPort): PublishedPort {
+  const { hostAddress, address, ...rest } = port
+  return { ...rest, ...(hostAddress !== undefined && { hostAddress: required(hostAddress) }), address: required(address) }
+}
+
+function required(text: string) {
+  const address = parseAddress(text)
+  if (address === undefined) throw new TypeError(`The record holds no address but ${JSON.stringify(text)}`)
+  return address
+}
+
+function parseRecord(text: string | undefined): AttachmentRecord | undefined {
+  if (text === undefined) return undefined
+  try {
+    const record = JSON.parse(text) as AttachmentRecord
+    return record.format === FORMAT && Array.isArray(record.addresses) && Array.isArray(record.ports) ? record : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Where tsnet keeps what it knows. Everything in it describes kernel objects and dies with them at a reboot:
+ *
+ *     <state>/                                       0700, /run/tsnet unless TSNET_STATE_DIR says otherwise
+ *       lock                                         flock: held while a network comes into being
+ *       networks/<network>/subnet                    the subnet file (docs/subnet-file.md)
+ *       networks/<network>/lock                      flock: held for the length of an ADD, DEL or GC of the network
+ *       networks/<network>/network.json              bridge and subnets of the network
+ *       attachments/<network>/<id>:<ifname>.json     what an ADD did
+ *       ports/                                       who owns which host port
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { isErrno } from '../error.ts'
+import { type FileLock, lockFile } from '../sys/lock.ts'
+import type { Owner } from './owner.ts'
+
+export const DEFAULT_STATE_FOLDER = '/run/tsnet'
+
+/** How long one call waits for others, milliseconds. */
+const LOCK_TIMEOUT_MS = 30_000
+
+export interface StateFolder {
+  readonly root: string
+}
+
+export function networkFolder(state: StateFolder, network: string): string {
+  return join(state.root, 'networks', network)
+}
+
+export function attachmentsFolder(state: StateFolder, network: string): string {
+  return join(state.root, 'attachments', network)
+}
+
+export function recordPath(state: StateFolder, owner: Owner): string {
+  return join(attachmentsFolder(state, owner.network), `${owner.containerID}:${owner.ifname}.json`)
+}
+
+export function portsFolder(state: StateFolder): string {
+  return join(state.root, 'ports')
+}
+
+/** Everything about one network happens under its lock. @throws TsnetError with CNI code 11 after 30 seconds */
+export function lockNetwork(state: StateFolder, network: string): FileLock {
+  const folder = networkFolder(state, network)
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return lockFile(join(folder, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+}
+
+/** Held, always after the network's own lock, while a network chooses bridge and subnet. */
+export function lockHost(state: StateFolder): FileLock {
+  mkdirSync(state.root, { recursive: true, mode: 0o700 })
+  return lockFile(join(state.root, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+}
+
+/** Writes a file as a whole or not at all. */
+export function writeWhole(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  writeFileSync(`${path}.new`, text, { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+/** @returns The file's text, or undefined when there is none. */
+export function readWhole(path: string): string | undefined {
+  return unlessAbsent(() => readFileSync(path, 'utf8'))
+}
+
+/** @returns The names in a folder; none when there is no such folder. */
+export function namesIn(folder: string): readonly string[] {
+  return unlessAbsent(() => readdirSync(folder)) ?? []
+}
+
+export function removeFile(path: string): void {
+  rmSync(path, { force: true })
+}
+
+function unlessAbsent<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,92 @@
+/** Type `tsnet`: bridge, addresses, masquerading and published ports in one process. */
+import { requestedAddresses, requestedMac } from '../cni/capabilities.ts'
+import { parseCniArgs } from '../cni/cni-args.ts'
+import { parsePortMappings } from '../cni/port-mapping.ts'
+import { parseResult, type Result, type ResultDns } from '../cni/result.ts'
+import { parseValidAttachments } from '../cni/valid-attachments.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
+import { formatRangeSet, slotCount } from '../ipam/range.ts'
+import { openExistingSubnet } from '../ipam/open-subnet.ts'
+import { containsAddress } from '../wire/ip-address.ts'
+import { attach } from '../plan/attach.ts'
+import { check } from '../plan/check.ts'
+import { detach } from '../plan/detach.ts'
+import { collectGarbage } from '../plan/gc.ts'
+import type { Owner } from '../plan/owner.ts'
+import type { AttachmentRecord } from '../plan/record.ts'
+import { networkFolder } from '../plan/state-folder.ts'
+import type { Plugin, PluginRequest } from './plugin.ts'
+import { parseTsnetConfig } from './tsnet-config.ts'
+
+export const tsnet: Plugin = {
+  add: ({ environment, config, context }) => {
+    const wishes = { ...config, cniArgs: parseCniArgs(environment.args) }
+    const { network, routes, dns } = parseTsnetConfig(config)
+    const previous = config.prevResult === undefined ? undefined : parseResult(config.prevResult, config.cniVersion)
+    const mac = requestedMac(wishes)
+    const record = attach(
+      {
+        containerID: environment.containerID,
+        ifname: environment.ifname,
+        netns: environment.netns,
+        ownNetnsAllowed: environment.netnsOverride,
+        network,
+        ...(mac !== undefined && { mac }),
+        addresses: requestedAddresses(wishes),
+        routes,
+        ports: parsePortMappings(config.runtimeConfig),
+      },
+      context,
+    )
+    return resultOf(record, dns, previous)
+  },
+  del: (request) => void detach(ownerOf(request), request.context),
+  check: (request) => {
+    if (request.config.prevResult === undefined) throw new TsnetError('TSNET_CONFIG', 'Cannot check: the configuration holds no prevResult', { cniCode: CNI_CODE.invalidConfig })
+    check(ownerOf(request), request.environment.netns, request.context)
+  },
+  gc: ({ config, context }) => {
+    const valid = parseValidAttachments(config.raw)
+    // A runtime that names no list at all has not said that nothing is alive.
+    if (valid !== undefined) collectGarbage(config.name, valid, context)
+  },
+  status: ({ config, context }) => {
+    const { network } = parseTsnetConfig(config)
+    context.backend.ensureAvailable(network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
+    refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)
+  },
+}
+
+/** @returns What the record says, after what plugins before this one have made. */
+export function resultOf(record: AttachmentRecord, dns: ResultDns, previous?: Result): Result {
+  const first = previous?.interfaces.length ?? 0
+  const { mtu } = record
+  const interfaces = [
+    { name: record.bridge, ...(record.bridgeMac !== undefined && { mac: record.bridgeMac }) },
+    { name: record.hostVeth, ...(record.hostMac !== undefined && { mac: record.hostMac }), mtu },
+    { name: record.ifname, ...(record.mac !== undefined && { mac: record.mac }), mtu, sandbox: record.netns.path },
+  ]
+  const ips = record.addresses.map(({ address, gateway }) => ({ interface: first + 2, address, ...(gateway !== undefined && { gateway }) }))
+  return {
+    interfaces: [...(previous?.interfaces ?? []), ...interfaces],
+    ips: [...(previous?.ips ?? []), ...ips],
+    routes: [...(previous?.routes ?? []), ...record.routes],
+    dns: Object.keys(dns).length > 0 ? dns : (previous?.dns ?? {}),
+  }
+}
+
+function ownerOf({ environment, config }: PluginRequest): Owner {
+  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+}
+
+/** @throws TsnetError with CNI code 50 when some range set has no address left */
+function refuseFullPool(folder: string, rangeSets: ReturnType<typeof parseTsnetConfig>['network']['rangeSets']): void {
+  using store = openExistingSubnet(folder)
+  if (store === undefined) return
+  const leases = store.leases()
+  const full = rangeSets.find((set) => {
+    const taken = leases.filter(({ address }) => set.some(({ subnet }) => containsAddress(subnet, address))).length
+    return BigInt(taken) >= set.reduce((sum, range) => sum + slotCount(range), 0n)
+  })
+  if (full !== undefined) throw new TsnetError('TSNET_POOL_FULL', `No address is free in ${formatRangeSet(full)}`, { cniCode: CNI_CODE.notAvailable })
+}
