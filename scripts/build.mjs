@@ -35,7 +35,9 @@ if (process.argv.includes('--tests')) {
   rmSync(join(root, 'build', 'test'), { recursive: true, force: true })
   await build({
     ...options('../../dist'),
-    entryPoints: testFiles('src').concat(testFiles('test')).map((path) => ({ in: path, out: path.replaceAll('/', '--').replace(/\.ts$/, '') })),
+    entryPoints: testFiles('src')
+      .concat(testFiles('test'))
+      .map((path) => ({ in: path, out: path.replaceAll('/', '--').replace(/\.ts$/, '') })),
     outdir: 'build/test',
     external: ['netlink', 'koffi', 'fast-check'],
     sourcemap: 'inline',

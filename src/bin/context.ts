@@ -7,6 +7,7 @@ import { DEFAULT_STATE_FOLDER } from '../plan/state-folder.ts'
 /** @returns What every command works with: the state folder that the environment names, the backend, warnings to standard error. */
 export function openContext(): PlanContext {
   const root = process.env['TSNET_STATE_DIR'] || DEFAULT_STATE_FOLDER
-  if (!isAbsolute(root)) throw new TsnetError('TSNET_ENVIRONMENT', `Cannot use TSNET_STATE_DIR ${JSON.stringify(root)}: it is no absolute path`, { cniCode: 4 })
+  if (!isAbsolute(root))
+    throw new TsnetError('TSNET_ENVIRONMENT', `Cannot use TSNET_STATE_DIR ${JSON.stringify(root)}: it is no absolute path`, { cniCode: 4 })
   return { state: { root }, backend: iptables, warn: (problem) => process.stderr.write(`tsnet: ${problem}\n`) }
 }

@@ -9,7 +9,10 @@ test('FreeQueue drops its consumed half, and keeps its place for a reader who do
   const base = mkdtempSync(join(tmpdir(), 'tsnet-queue-'))
   const path = join(base, 'free')
   try {
-    using queue = FreeQueue.create(path, Array.from({ length: 10_000 }, (_, i) => ({ line: i, sequence: i + 1 })))
+    using queue = FreeQueue.create(
+      path,
+      Array.from({ length: 10_000 }, (_, i) => ({ line: i, sequence: i + 1 })),
+    )
     queue.position = 4_999
     queue.compact()
     assert.equal(statSync(path).size, 16 + 16 * 10_000)

@@ -1,7 +1,18 @@
 /** A subnet file on the disk: reads and writes single lease lines in place. */
 import { closeSync, constants, fstatSync, openSync, readSync, renameSync, writeSync } from 'node:fs'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { bad, formatHead, formatLine, headLength, type LeaseLine, LINE_LENGTH, PAGE_LENGTH, parseHead, parseLine, type SubnetHead } from './subnet-file.ts'
+import {
+  bad,
+  formatHead,
+  formatLine,
+  headLength,
+  type LeaseLine,
+  LINE_LENGTH,
+  PAGE_LENGTH,
+  parseHead,
+  parseLine,
+  type SubnetHead,
+} from './subnet-file.ts'
 
 /** What tells one state of a file from another. */
 export interface FileStamp {
@@ -85,7 +96,8 @@ export class LeaseFile implements Disposable {
     } catch (cause) {
       throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write to subnet file "${this.path}"`, { cniCode: CNI_CODE.io, cause })
     }
-    if (written !== bytes.length) throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write to subnet file "${this.path}": the disk is full`, { cniCode: CNI_CODE.io })
+    if (written !== bytes.length)
+      throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write to subnet file "${this.path}": the disk is full`, { cniCode: CNI_CODE.io })
     if (line === this.#lines) this.#lines++
   }
 

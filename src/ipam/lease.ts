@@ -51,9 +51,11 @@ const HASH_LENGTH = 16
  * @throws TsnetError TSNET_OWNER when either is not what the CNI specification allows
  */
 export function leaseOwner(containerId: string, ifname: string): LeaseOwner {
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(containerId)) throw refuse(`Container ID ${JSON.stringify(containerId)} is not made of letters, digits, "_", "." and "-"`)
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(containerId))
+    throw refuse(`Container ID ${JSON.stringify(containerId)} is not made of letters, digits, "_", "." and "-"`)
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-  if (!/^[^\u0000- /:\u007f]+$/.test(ifname) || Buffer.byteLength(ifname) > 15) throw refuse(`Interface name ${JSON.stringify(ifname)} is not 1 to 15 bytes without slash, colon and space`)
+  if (!/^[^\u0000- /:\u007f]+$/.test(ifname) || Buffer.byteLength(ifname) > 15)
+    throw refuse(`Interface name ${JSON.stringify(ifname)} is not 1 to 15 bytes without slash, colon and space`)
   const whole = `${containerId}:${ifname}`
   if (whole.length <= OWNER_LENGTH && /^[!-~]*$/.test(whole)) return whole as LeaseOwner
   const prefix = whole.slice(0, OWNER_LENGTH - HASH_LENGTH - 1).replace(/[^!-~]/g, '_')

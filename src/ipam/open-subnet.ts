@@ -34,7 +34,9 @@ export function openSubnet(options: SubnetOptions): SubnetStore {
   } else {
     if (opened.head.network !== options.network) {
       opened.file[Symbol.dispose]()
-      throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" is of network "${opened.head.network}", not of "${options.network}"`, { cniCode: CNI_CODE.io })
+      throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" is of network "${opened.head.network}", not of "${options.network}"`, {
+        cniCode: CNI_CODE.io,
+      })
     }
     const recorded = opened.head === head ? [] : opened.head.rangeSets.map(formatSet)
     if (opened.head === head || options.rangeSets.every((set) => recorded.includes(formatSet(set)))) return new SubnetStore(opened, options.rangeSets)
@@ -98,8 +100,14 @@ function extendHead(path: string, wanted: SubnetHead, opened: OpenedFile): void 
   })
   const rangeSets = [...wanted.rangeSets, ...kept]
   const ranges = rangeSets.flat()
-  const stay = lines.filter(({ content, address }) => content.kind === 'leased' || (address !== undefined && rangeWith(ranges, address) !== undefined))
-  LeaseFile.replace(path, { network: wanted.network, rangeSets }, stay.map(({ content }) => content))
+  const stay = lines.filter(
+    ({ content, address }) => content.kind === 'leased' || (address !== undefined && rangeWith(ranges, address) !== undefined),
+  )
+  LeaseFile.replace(
+    path,
+    { network: wanted.network, rangeSets },
+    stay.map(({ content }) => content),
+  )
 }
 
 function makeFolder(folder: string): void {
@@ -109,4 +117,3 @@ function makeFolder(folder: string): void {
     throw new TsnetError('TSNET_SUBNET_FILE', `Cannot make folder "${folder}"`, { cniCode: CNI_CODE.io, cause })
   }
 }
-

@@ -6,14 +6,23 @@ import { addressOfSlot, makeRange, slotCount, slotOf } from './range.ts'
 
 const at = (offset: number): IpAddress => ({ family: 4, value: 0x0a000000n + BigInt(offset) })
 const subnet = { address: at(0), prefixLength: 26 }
-const spans = fc.array(fc.tuple(fc.nat(63), fc.nat(63)).map(([a, b]) => ({ first: at(Math.min(a, b)), last: at(Math.max(a, b)) })), { maxLength: 4 })
+const spans = fc.array(
+  fc.tuple(fc.nat(63), fc.nat(63)).map(([a, b]) => ({ first: at(Math.min(a, b)), last: at(Math.max(a, b)) })),
+  { maxLength: 4 },
+)
 
 test('slots are exactly the addresses that may be handed out, in order', () => {
   fc.assert(
     fc.property(fc.nat(63), fc.nat(63), fc.nat(70), spans, (a, b, gateway, exclude) => {
       const [first, last] = [Math.min(a, b), Math.max(a, b)]
       const free = Array.from({ length: 64 }, (_, i) => i).filter(
-        (i) => i >= first && i <= last && i !== 0 && i !== 63 && i !== gateway && !exclude.some((span) => at(i).value >= span.first.value && at(i).value <= span.last.value),
+        (i) =>
+          i >= first &&
+          i <= last &&
+          i !== 0 &&
+          i !== 63 &&
+          i !== gateway &&
+          !exclude.some((span) => at(i).value >= span.first.value && at(i).value <= span.last.value),
       )
       const range = makeRange(subnet, { first: at(first), last: at(last) }, at(gateway), exclude)
       if (range === undefined) return assert.equal(free.length, 0)

@@ -32,7 +32,21 @@ function network(base: string, leases: number, open: (folder: string) => SubnetS
 /** Every call into the file system while `run` works, with its bytes. */
 function traced(run: () => void): readonly string[] {
   const calls: string[] = []
-  for (const name of ['openSync', 'closeSync', 'readSync', 'writeSync', 'fstatSync', 'statSync', 'readdirSync', 'renameSync', 'unlinkSync', 'mkdirSync', 'readFileSync', 'writeFileSync', 'ftruncateSync'] as const) {
+  for (const name of [
+    'openSync',
+    'closeSync',
+    'readSync',
+    'writeSync',
+    'fstatSync',
+    'statSync',
+    'readdirSync',
+    'renameSync',
+    'unlinkSync',
+    'mkdirSync',
+    'readFileSync',
+    'writeFileSync',
+    'ftruncateSync',
+  ] as const) {
     const real = fs[name] as (...args: unknown[]) => unknown
     mock.method(fs, name, (...args: unknown[]) => {
       const result = real(...args)

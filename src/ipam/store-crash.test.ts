@@ -41,7 +41,9 @@ function killAt(at: number, options: { readonly torn: boolean; readonly frozen: 
   mock.method(fs, 'renameSync', (from: string, to: string) => change(() => renameSync(from, to)))
   mock.method(fs, 'unlinkSync', (path: string) => change(() => unlinkSync(path)))
   mock.method(fs, 'mkdirSync', (path: string, how: object) => change(() => mkdirSync(path, how)))
-  mock.method(fs, 'openSync', (path: string, flags: number, mode?: number) => ((flags & fs.constants.O_CREAT) === 0 ? openSync(path, flags) : change(() => openSync(path, flags, mode))))
+  mock.method(fs, 'openSync', (path: string, flags: number, mode?: number) =>
+    (flags & fs.constants.O_CREAT) === 0 ? openSync(path, flags) : change(() => openSync(path, flags, mode)),
+  )
   if (options.frozen) {
     mock.method(fs, 'fstatSync', (fd: number, how?: { bigint: true }) => {
       const stat = fstatSync(fd, how as { bigint: true })
@@ -123,7 +125,10 @@ function runUntilKilled(at: number, options: { readonly torn: boolean; readonly 
   return dead
 }
 
-function examine(folder: string, expected: { readonly before: Held; readonly after: Held; readonly reported: boolean; readonly frozen: boolean }): void {
+function examine(
+  folder: string,
+  expected: { readonly before: Held; readonly after: Held; readonly reported: boolean; readonly frozen: boolean },
+): void {
   using clock = killAt(Number.POSITIVE_INFINITY, { torn: false, frozen: expected.frozen })
   assert.ok(!clock.isDead())
   using store = openSubnet({ folder, network: 'web', rangeSets: wide })
@@ -131,8 +136,10 @@ function examine(folder: string, expected: { readonly before: Held; readonly aft
   const plain = (map: Held) => JSON.stringify([...map].sort())
   const allowed = expected.reported ? [plain(expected.after)] : [plain(expected.before), plain(expected.after)]
   // A change that failed half way has not told its `held`: then the text itself says whether it is "before" or one step further.
-  const oneMore = !expected.reported && held.size === expected.before.size + 1 && [...expected.before].every(([address, by]) => held.get(address) === by)
-  const oneLess = !expected.reported && held.size === expected.before.size - 1 && [...held].every(([address, by]) => expected.before.get(address) === by)
+  const oneMore =
+    !expected.reported && held.size === expected.before.size + 1 && [...expected.before].every(([address, by]) => held.get(address) === by)
+  const oneLess =
+    !expected.reported && held.size === expected.before.size - 1 && [...held].every(([address, by]) => expected.before.get(address) === by)
   assert.ok(allowed.includes(plain(held)) || oneMore || oneLess, `${plain(held)} is neither ${allowed.join(' nor ')}`)
   for (let n = held.size; n < ADDRESSES; n++) {
     const address = formatAddress(store.acquire(leaseOwner(`late${n}`, 'eth0'), 0).address)

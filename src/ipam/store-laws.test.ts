@@ -28,16 +28,34 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('release' as const), owner: owners, pick: fc.nat(20) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('releaseAll' as const), owner: owners }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('reopen' as const) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('harm' as const), how: fc.constantFrom('delete', 'truncate', 'scribble', 'append', 'touch'), file: fc.nat(9) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('harm' as const),
+      how: fc.constantFrom('delete', 'truncate', 'scribble', 'append', 'touch'),
+      file: fc.nat(9),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('configure' as const), ranges: fc.nat(2) }) },
 )
 
 const configurations: readonly (readonly RangeSet[])[] = [
   parseRangeSets({ subnet: '10.0.0.0/28', exclude: ['10.0.0.6-10.0.0.7'] }),
-  parseRangeSets({ ranges: [[{ subnet: '10.0.0.0/28', rangeEnd: '10.0.0.5' }, { subnet: '10.0.0.0/28', rangeStart: '10.0.0.8' }]] }),
+  parseRangeSets({
+    ranges: [
+      [
+        { subnet: '10.0.0.0/28', rangeEnd: '10.0.0.5' },
+        { subnet: '10.0.0.0/28', rangeStart: '10.0.0.8' },
+      ],
+    ],
+  }),
   parseRangeSets({ subnet: '10.0.0.0/28', rangeStart: '10.0.0.4' }),
 ]
-const served: readonly ReadonlySet<number>[] = [[2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14], [2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14], [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]].map((list) => new Set(list))
+const served: readonly ReadonlySet<number>[] = [
+  [2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14],
+  [2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14],
+  [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
+].map((list) => new Set(list))
 
 const owner = (n: number) => leaseOwner(`c${n}`, 'eth0')
 const text = (n: number) => `10.0.0.${n}`
@@ -87,7 +105,8 @@ function run(world: World, current: Step): void {
     if (current.kind === 'harm') harm(world.folder, current.how, current.file)
     if (current.kind === 'configure') {
       // What lies outside the new ranges forgets when it was released.
-      if (current.ranges !== world.ranges) for (const n of model.released.keys()) if (!(served[current.ranges] as ReadonlySet<number>).has(n)) forget(model, n)
+      if (current.ranges !== world.ranges)
+        for (const n of model.released.keys()) if (!(served[current.ranges] as ReadonlySet<number>).has(n)) forget(model, n)
       world.ranges = current.ranges
     }
     world.store = open(world.folder, world.ranges)
@@ -103,7 +122,10 @@ function forget(model: Model, n: number): void {
 function acquire({ model, store, ranges }: World, by: number): void {
   const expected = model.next(ranges)
   if (expected === undefined) {
-    assert.throws(() => store.acquire(owner(by), 0), (error: unknown) => error instanceof TsnetError && error.code === 'TSNET_POOL_FULL')
+    assert.throws(
+      () => store.acquire(owner(by), 0),
+      (error: unknown) => error instanceof TsnetError && error.code === 'TSNET_POOL_FULL',
+    )
     return
   }
   assert.equal(formatAddress(store.acquire(owner(by), 0).address), text(expected))
@@ -128,7 +150,11 @@ function harm(folder: string, how: Extract<Step, { kind: 'harm' }>['how'], pick:
   const path = join(index, name)
   if (how === 'delete') unlinkSync(path)
   else if (how === 'truncate') truncateSync(path, Math.floor(readFileSync(path).length / 2))
-  else if (how === 'scribble') writeFileSync(path, readFileSync(path).map((byte) => byte ^ 0xa5))
+  else if (how === 'scribble')
+    writeFileSync(
+      path,
+      readFileSync(path).map((byte) => byte ^ 0xa5),
+    )
   // A queue may hold entries that its writer did not live to confirm; they say nothing.
   else if (how === 'append') appendFileSync(path, Buffer.alloc(16, 7))
   else writeFileSync(join(folder, 'subnet'), readFileSync(join(folder, 'subnet')))

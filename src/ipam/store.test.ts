@@ -21,7 +21,8 @@ function fixture(ipam: Record<string, unknown>) {
   return { folder, path: join(folder, 'subnet'), open, [Symbol.dispose]: () => rmSync(base, { recursive: true }) }
 }
 
-const take = (store: SubnetStore, n: number | string, requested?: string) => formatAddress(store.acquire(owner(n), 0, requested === undefined ? undefined : ip(requested)).address)
+const take = (store: SubnetStore, n: number | string, requested?: string) =>
+  formatAddress(store.acquire(owner(n), 0, requested === undefined ? undefined : ip(requested)).address)
 const texts = (addresses: readonly IpAddress[]) => addresses.map(formatAddress)
 
 function throwsCode(run: () => unknown, code: string, cniCode: number, message: RegExp): void {
@@ -36,10 +37,16 @@ function throwsCode(run: () => unknown, code: string, cniCode: number, message: 
 test('acquire() hands out never-used addresses first, then the one released longest ago', () => {
   using f = fixture({ subnet: '10.0.0.0/29' })
   using store = f.open()
-  assert.deepEqual([1, 2, 3].map((n) => take(store, n)), ['10.0.0.2', '10.0.0.3', '10.0.0.4'])
+  assert.deepEqual(
+    [1, 2, 3].map((n) => take(store, n)),
+    ['10.0.0.2', '10.0.0.3', '10.0.0.4'],
+  )
   assert.equal(store.release(owner(2), ip('10.0.0.3')), true)
   assert.equal(store.release(owner(1), ip('10.0.0.2')), true)
-  assert.deepEqual([4, 5, 6, 7].map((n) => take(store, n)), ['10.0.0.5', '10.0.0.6', '10.0.0.3', '10.0.0.2'])
+  assert.deepEqual(
+    [4, 5, 6, 7].map((n) => take(store, n)),
+    ['10.0.0.5', '10.0.0.6', '10.0.0.3', '10.0.0.2'],
+  )
   throwsCode(() => take(store, 8), 'TSNET_POOL_FULL', 11, /in network "web": all of 10\.0\.0\.2-10\.0\.0\.6 are taken/)
 })
 
@@ -63,13 +70,19 @@ test('acquire() gives a requested address, and says who holds it or why not', ()
   throwsCode(() => take(store, 2, '10.0.0.20'), 'TSNET_REQUESTED_ADDRESS', 7, /10\.0\.0\.16-10\.0\.0\.31 is excluded/)
   throwsCode(() => take(store, 2, '10.0.1.3'), 'TSNET_REQUESTED_ADDRESS', 7, /it is not in 10\.0\.0\.2-10\.0\.0\.254/)
   throwsCode(() => take(store, 2, 'fd00::3'), 'TSNET_REQUESTED_ADDRESS', 7, /it is not in/)
-  assert.deepEqual([2, 3].map((n) => take(store, n)), ['10.0.0.2', '10.0.0.4'])
+  assert.deepEqual(
+    [2, 3].map((n) => take(store, n)),
+    ['10.0.0.2', '10.0.0.4'],
+  )
 })
 
 test('acquire() jumps over an exclusion of any size', () => {
   using f = fixture({ subnet: 'fd00::/64', exclude: ['fd00::3-fd00::ffff:ffff:ffff:fff0'] })
   using store = f.open()
-  assert.deepEqual([1, 2].map((n) => take(store, n)), ['fd00::2', 'fd00::ffff:ffff:ffff:fff1'])
+  assert.deepEqual(
+    [1, 2].map((n) => take(store, n)),
+    ['fd00::2', 'fd00::ffff:ffff:ffff:fff1'],
+  )
 })
 
 test('acquire() leases a requested address far beyond the table', () => {
@@ -103,7 +116,10 @@ test('releaseAll() finds exactly the leases of its owner', () => {
   for (const n of ['a', 'ab', 'a', 'b']) take(store, n)
   assert.deepEqual(texts(store.releaseAll(owner('a'))), ['10.0.0.2', '10.0.0.4'])
   assert.deepEqual(store.releaseAll(owner('a')), [])
-  assert.deepEqual(store.leases().map((held) => `${formatAddress(held.address)} ${held.owner}`), ['10.0.0.3 cab:eth0', '10.0.0.5 cb:eth0'])
+  assert.deepEqual(
+    store.leases().map((held) => `${formatAddress(held.address)} ${held.owner}`),
+    ['10.0.0.3 cab:eth0', '10.0.0.5 cb:eth0'],
+  )
 })
 
 test('a changed configuration keeps the leases, inside the new ranges or not', () => {
@@ -155,15 +171,23 @@ test('an edit that leaves lines of any length is taken in and put in line', () =
     using store = f.open()
     for (const n of [1, 2]) take(store, n)
   }
-  const edited = readFileSync(f.path, 'latin1').replace(/ +\n/g, '\n').replace('10.0.0.2 leased c1:eth0', '# a note\n\n10.0.0.9 leased hand:eth0\n10.0.0.2 free 7')
+  const edited = readFileSync(f.path, 'latin1')
+    .replace(/ +\n/g, '\n')
+    .replace('10.0.0.2 leased c1:eth0', '# a note\n\n10.0.0.9 leased hand:eth0\n10.0.0.2 free 7')
   writeFileSync(f.path, edited)
   {
     using store = f.open()
-    assert.deepEqual(store.leases().map((held) => `${formatAddress(held.address)} ${held.owner}`), ['10.0.0.9 hand:eth0', '10.0.0.3 c2:eth0'])
+    assert.deepEqual(
+      store.leases().map((held) => `${formatAddress(held.address)} ${held.owner}`),
+      ['10.0.0.9 hand:eth0', '10.0.0.3 c2:eth0'],
+    )
     assert.equal((readFileSync(f.path).length - 4096) % 128, 0)
   }
   using store = f.open()
-  assert.deepEqual([3, 4, 5, 6, 7, 8].map((n) => take(store, n)), ['10.0.0.4', '10.0.0.5', '10.0.0.6', '10.0.0.7', '10.0.0.8', '10.0.0.10'])
+  assert.deepEqual(
+    [3, 4, 5, 6, 7, 8].map((n) => take(store, n)),
+    ['10.0.0.4', '10.0.0.5', '10.0.0.6', '10.0.0.7', '10.0.0.8', '10.0.0.10'],
+  )
 })
 
 test('a file that is not of the format is refused by name and line, and left alone', () => {
@@ -212,7 +236,8 @@ test('a symbolic link in the place of the file is refused; files and folders are
     take(store, 1)
   }
   for (const name of ['.', 'index']) assert.equal(statSync(join(f.folder, name)).mode & 0o777, 0o700)
-  for (const name of ['subnet', ...readdirSync(join(f.folder, 'index')).map((file) => `index/${file}`)]) assert.equal(statSync(join(f.folder, name)).mode & 0o777, 0o600)
+  for (const name of ['subnet', ...readdirSync(join(f.folder, 'index')).map((file) => `index/${file}`)])
+    assert.equal(statSync(join(f.folder, name)).mode & 0o777, 0o600)
   rmSync(f.path)
   symlinkSync('/etc/passwd', f.path)
   throwsCode(() => f.open(), 'TSNET_SUBNET_FILE', 5, /Cannot open subnet file/)
@@ -230,7 +255,17 @@ test('leaseOwner() shortens what is too long without a collision, and refuses wh
   assert.match(one, /^a{63}~[0-9a-f]{16}$/)
   assert.notEqual(one, two)
   assert.match(leaseOwner('a', 'ethé'), /^a:eth_~[0-9a-f]{16}$/)
-  for (const [id, ifname] of [['a b', 'eth0'], ['../a', 'eth0'], ['', 'eth0'], ['a\n', 'eth0'], ['a', ''], ['a', 'e/0'], ['a', 'e 0'], ['a', 'e\n'], ['a', 'i'.repeat(16)]] as const) {
+  for (const [id, ifname] of [
+    ['a b', 'eth0'],
+    ['../a', 'eth0'],
+    ['', 'eth0'],
+    ['a\n', 'eth0'],
+    ['a', ''],
+    ['a', 'e/0'],
+    ['a', 'e 0'],
+    ['a', 'e\n'],
+    ['a', 'i'.repeat(16)],
+  ] as const) {
     throwsCode(() => leaseOwner(id, ifname), 'TSNET_OWNER', 4, /Container ID|Interface name/)
   }
 })

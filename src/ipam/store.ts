@@ -114,9 +114,13 @@ export class SubnetStore implements LeaseStore {
     if (line === undefined) return this.#append(owner, range, slot)
     const content = this.#file.read(line)
     if (content?.kind === 'leased') {
-      throw new TsnetError('TSNET_ADDRESS_TAKEN', `Cannot lease ${formatAddress(address)} in network "${this.head.network}": "${content.owner}" holds it`, {
-        cniCode: CNI_CODE.addressTaken,
-      })
+      throw new TsnetError(
+        'TSNET_ADDRESS_TAKEN',
+        `Cannot lease ${formatAddress(address)} in network "${this.head.network}": "${content.owner}" holds it`,
+        {
+          cniCode: CNI_CODE.addressTaken,
+        },
+      )
     }
     this.#file.write(line, { kind: 'leased', address: formatAddress(address), owner })
     this.#note(() => undefined)

@@ -29,7 +29,8 @@ export function parseSubnetEnv(text: string): SubnetEnv {
   const mtu = values.get('FLANNEL_MTU')
   if (mtu !== undefined && !/^[1-9]\d{1,5}$/.test(mtu)) throw refuse(`FLANNEL_MTU ${JSON.stringify(mtu)} is not a number of bytes`)
   const ipMasq = values.get('FLANNEL_IPMASQ')
-  if (ipMasq !== undefined && ipMasq !== 'true' && ipMasq !== 'false') throw refuse(`FLANNEL_IPMASQ ${JSON.stringify(ipMasq)} is neither true nor false`)
+  if (ipMasq !== undefined && ipMasq !== 'true' && ipMasq !== 'false')
+    throw refuse(`FLANNEL_IPMASQ ${JSON.stringify(ipMasq)} is neither true nor false`)
   return { rangeSets, networks, ...(mtu === undefined ? {} : { mtu: Number(mtu) }), ...(ipMasq === undefined ? {} : { ipMasq: ipMasq === 'true' }) }
 }
 

@@ -31,7 +31,10 @@ const TITLE = /^# tsnet subnet file, format (\d+), head (\d+) bytes/
  * @throws TsnetError TSNET_SUBNET_FILE when the network's name would break the line
  */
 export function formatHead(head: SubnetHead): string {
-  if (!/^[!-~]{1,255}$/.test(head.network)) throw new TsnetError('TSNET_SUBNET_FILE', `Network name ${JSON.stringify(head.network)} cannot stand in a subnet file`, { cniCode: CNI_CODE.invalidConfig })
+  if (!/^[!-~]{1,255}$/.test(head.network))
+    throw new TsnetError('TSNET_SUBNET_FILE', `Network name ${JSON.stringify(head.network)} cannot stand in a subnet file`, {
+      cniCode: CNI_CODE.invalidConfig,
+    })
   const body = [`network ${head.network}`, ...head.rangeSets.map((set, index) => `set ${index}\n${formatSet(set)}`), ''].join('\n')
   for (let length = PAGE_LENGTH; ; length += PAGE_LENGTH) {
     const text = `# tsnet subnet file, format 1, head ${length} bytes, then one line of ${LINE_LENGTH} bytes a lease; see docs/subnet-file.md\n${body}`
@@ -92,7 +95,8 @@ export function parseSubnetText(text: string, path: string): SubnetText {
     }
     if (row.length !== LINE_LENGTH - 1) aligned = false
     const line = canonical(parseLine(row))
-    if (line === undefined) throw bad(path, number, `${JSON.stringify(row.trimEnd())} is not "<address> leased <container>:<interface>" or "<address> free <number>"`)
+    if (line === undefined)
+      throw bad(path, number, `${JSON.stringify(row.trimEnd())} is not "<address> leased <container>:<interface>" or "<address> free <number>"`)
     const before = seen.get(line.address)
     if (before !== undefined) throw bad(path, number, `${line.address} stands in line ${before} already`)
     seen.set(line.address, number)

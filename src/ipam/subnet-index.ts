@@ -56,7 +56,9 @@ export class SubnetIndex implements Disposable {
     closeSync(fd)
     const { inode, changeTime, size } = stamp
     const fits = state.length >= STATE_HEAD && state.readBigUInt64LE(0) === MAGIC && state.readBigUInt64LE(8) === inode
-    return fits && state.readBigInt64LE(16) === changeTime && state.readBigUInt64LE(24) === size && state.readUInt32LE(40) === checksum(state) ? state : undefined
+    return fits && state.readBigInt64LE(16) === changeTime && state.readBigUInt64LE(24) === size && state.readUInt32LE(40) === checksum(state)
+      ? state
+      : undefined
   }
 
   /** @param ranges All ranges of the file's head, in its order. @returns The index, or undefined when the state is of other ranges. */
@@ -96,8 +98,18 @@ export class SubnetIndex implements Disposable {
     })
     const entries = found.map(({ range, lines, free }) => {
       const path = join(folder, formatSpan(range))
-      const queue = FreeQueue.create(`${path}.free`, free.sort((a, b) => a.sequence - b.sequence))
-      return { range, slots: slotCount(range), next: firstUnused(lines), table: SlotTable.create(`${path}.lines`, lines), queue, queueEnd: free.length }
+      const queue = FreeQueue.create(
+        `${path}.free`,
+        free.sort((a, b) => a.sequence - b.sequence),
+      )
+      return {
+        range,
+        slots: slotCount(range),
+        next: firstUnused(lines),
+        table: SlotTable.create(`${path}.lines`, lines),
+        queue,
+        queueEnd: free.length,
+      }
     })
     const index = new SubnetIndex(folder, file, { sequence, ranges: entries })
     index.commit()

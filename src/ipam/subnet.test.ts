@@ -32,12 +32,26 @@ test('parseRangeSets() takes the first host as gateway and hands out the rest', 
 })
 
 test('parseRangeSets() orders runtime ranges, the old style and "ranges"', () => {
-  const ipam = { subnet: '10.0.0.0/24', ranges: [[{ subnet: 'fd00::/64', rangeEnd: 'fd00::9' }], [{ subnet: '10.3.0.0/24' }, { subnet: '10.4.0.0/24' }]] }
-  assert.deepEqual(texts(ipam, [[{ subnet: '10.9.0.0/30' }]]), ['10.9.0.2-10.9.0.2', '10.0.0.2-10.0.0.254', 'fd00::2-fd00::9', '10.3.0.2-10.3.0.254, 10.4.0.2-10.4.0.254'])
+  const ipam = {
+    subnet: '10.0.0.0/24',
+    ranges: [[{ subnet: 'fd00::/64', rangeEnd: 'fd00::9' }], [{ subnet: '10.3.0.0/24' }, { subnet: '10.4.0.0/24' }]],
+  }
+  assert.deepEqual(texts(ipam, [[{ subnet: '10.9.0.0/30' }]]), [
+    '10.9.0.2-10.9.0.2',
+    '10.0.0.2-10.0.0.254',
+    'fd00::2-fd00::9',
+    '10.3.0.2-10.3.0.254, 10.4.0.2-10.4.0.254',
+  ])
 })
 
 test('parseRangeSets() honours start, end, gateway and exclusions', () => {
-  const ipam = { subnet: '10.0.0.0/24', rangeStart: '10.0.0.10', rangeEnd: '10.0.0.20', gateway: '10.0.0.12', exclude: ['10.0.0.10', '10.0.0.15-10.0.0.16', '10.0.0.128/25'] }
+  const ipam = {
+    subnet: '10.0.0.0/24',
+    rangeStart: '10.0.0.10',
+    rangeEnd: '10.0.0.20',
+    gateway: '10.0.0.12',
+    exclude: ['10.0.0.10', '10.0.0.15-10.0.0.16', '10.0.0.128/25'],
+  }
   const [range] = parseRangeSets(ipam).flat()
   assert.equal(formatSpan(range as never), '10.0.0.11-10.0.0.20')
   assert.deepEqual(range?.exclude.map(formatSpan), ['10.0.0.15-10.0.0.16'])
@@ -62,7 +76,11 @@ const refusals: readonly (readonly [string, Record<string, unknown>, RegExp, Reg
   ['a number as subnet', { subnet: 5 }, /"subnet" must be a string, not 5/],
   ['start outside', { subnet: '10.0.0.0/24', rangeStart: '10.0.1.5' }, /"rangeStart" 10.0.1.5 lies outside subnet 10.0.0.0\/24/],
   ['end of no address', { subnet: '10.0.0.0/24', rangeEnd: 'x' }, /"rangeEnd" "x" is not an IP address/],
-  ['start after end', { subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.8' }, /"rangeStart" 10.0.0.9 comes after "rangeEnd" 10.0.0.8/],
+  [
+    'start after end',
+    { subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.8' },
+    /"rangeStart" 10.0.0.9 comes after "rangeEnd" 10.0.0.8/,
+  ],
   ['gateway of no address', { subnet: '10.0.0.0/24', gateway: '10.0.0' }, /"gateway" "10.0.0" is not an IP address/],
   ['gateway of the other family', { subnet: '10.0.0.0/24', gateway: 'fd00::1' }, /"gateway" fd00::1 is not of the family/],
   ['network address as gateway', { subnet: '10.0.0.0/24', gateway: '10.0.0.0' }, /is the network address/],
@@ -73,8 +91,17 @@ const refusals: readonly (readonly [string, Record<string, unknown>, RegExp, Reg
   ['an empty set', { ranges: [[]] }, /Set 0 of "ranges" must name at least one range/],
   ['a range without subnet', { ranges: [[{}]] }, /names no "subnet"/],
   ['a range of no object', { ranges: [['x']] }, /A range must be an object, not "x"/],
-  ['two families in a set', { ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: 'fd00::/64' }]] }, /10.0.0.0\/24 and fd00::\/64 of one range set are of different families/, /set of its own/],
-  ['overlap inside a set', { ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: '10.0.0.0/25' }]] }, /10.0.0.2-10.0.0.254 and 10.0.0.2-10.0.0.126 of range set 0 overlap/],
+  [
+    'two families in a set',
+    { ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: 'fd00::/64' }]] },
+    /10.0.0.0\/24 and fd00::\/64 of one range set are of different families/,
+    /set of its own/,
+  ],
+  [
+    'overlap inside a set',
+    { ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: '10.0.0.0/25' }]] },
+    /10.0.0.2-10.0.0.254 and 10.0.0.2-10.0.0.126 of range set 0 overlap/,
+  ],
   ['overlap of sets', { subnet: '10.0.0.0/24', ranges: [[{ subnet: '10.0.0.0/16' }]] }, /of range sets 0 and 1 overlap/],
   ['everything excluded', { subnet: '10.0.0.0/30', exclude: ['10.0.0.2'] }, /holds no address to hand out/],
   ['exclusion elsewhere', { subnet: '10.0.0.0/24', exclude: ['10.0.1.5'] }, /Excluded 10.0.1.5-10.0.1.5 lies in no subnet/],
@@ -83,13 +110,20 @@ const refusals: readonly (readonly [string, Record<string, unknown>, RegExp, Reg
   ['exclusion of a number', { subnet: '10.0.0.0/24', exclude: [5] }, /"exclude" must list strings, not 5/],
   ['exclusion backwards', { subnet: '10.0.0.0/24', exclude: ['10.0.0.9-10.0.0.8'] }, /ends before it starts/],
   ['exclusion of both families', { subnet: '10.0.0.0/24', exclude: ['10.0.0.9-fd00::1'] }, /mixes IPv4 and IPv6/],
-  ['exclusion with host bits', { subnet: '10.0.0.0/24', exclude: ['10.0.0.9/25'] }, /has host bits set/, /10\.0\.0\.0\/25 for the block or 10\.0\.0\.9/],
+  [
+    'exclusion with host bits',
+    { subnet: '10.0.0.0/24', exclude: ['10.0.0.9/25'] },
+    /has host bits set/,
+    /10\.0\.0\.0\/25 for the block or 10\.0\.0\.9/,
+  ],
 ]
 
 for (const [name, ipam, message, hint] of refusals) test(`parseRangeSets() refuses ${name}`, () => refuses(ipam, message, hint))
 
 test("parseSubnetEnv() reads flannel's file, the address being the gateway", () => {
-  const env = parseSubnetEnv('FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.15.1/24\nFLANNEL_IPV6_SUBNET=fc00:0:0:f::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n')
+  const env = parseSubnetEnv(
+    'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.15.1/24\nFLANNEL_IPV6_SUBNET=fc00:0:0:f::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
+  )
   assert.deepEqual(env.rangeSets.map(formatRangeSet), ['10.1.15.2-10.1.15.254', 'fc00:0:0:f::2-fc00::f:ffff:ffff:ffff:ffff'])
   assert.equal(formatAddress(env.rangeSets[0]?.[0]?.gateway as never), '10.1.15.1')
   assert.deepEqual(env.networks.map(formatPrefix), ['10.1.0.0/16'])

@@ -29,13 +29,15 @@ export function parseRangeSets(ipam: Fields, ipRanges?: unknown): readonly Range
   const single = string(ipam, 'subnet') === undefined ? [] : [[{ ...ipam, exclude: undefined }]]
   const wanted = [...sets(ipRanges, 'ipRanges'), ...single, ...sets(ipam['ranges'], 'ranges')]
   if (wanted.length === 0) {
-    for (const key of ['rangeStart', 'rangeEnd', 'gateway']) if (ipam[key] !== undefined) throw refuse(`"${key}" ${JSON.stringify(ipam[key])} needs a "subnet" beside it`)
+    for (const key of ['rangeStart', 'rangeEnd', 'gateway'])
+      if (ipam[key] !== undefined) throw refuse(`"${key}" ${JSON.stringify(ipam[key])} needs a "subnet" beside it`)
     return []
   }
   const exclude = list(ipam['exclude'], 'exclude').map(parseExclude)
   const parsed = wanted.map((set) => set.map((range) => parseRange(range, exclude)))
   for (const span of exclude) {
-    if (!parsed.flat().some((range) => spansOverlap(subnetSpan(range.subnet), span))) throw refuse(`Excluded ${formatSpan(span)} lies in no subnet of this network`)
+    if (!parsed.flat().some((range) => spansOverlap(subnetSpan(range.subnet), span)))
+      throw refuse(`Excluded ${formatSpan(span)} lies in no subnet of this network`)
   }
   parsed.forEach(checkFamily)
   checkOverlaps(parsed)
@@ -51,7 +53,10 @@ export function parseSubnet(text: string): IpPrefix {
   if (prefix === undefined) throw refuse(`Subnet ${JSON.stringify(text)} is not of the form address/length`)
   const network = { address: networkAddress(prefix), prefixLength: prefix.prefixLength }
   if (network.address.value !== prefix.address.value) {
-    throw refuse(`Subnet ${JSON.stringify(text)} has host bits set`, `Write ${formatPrefix(network)}, the subnet that ${formatAddress(prefix.address)} lies in`)
+    throw refuse(
+      `Subnet ${JSON.stringify(text)} has host bits set`,
+      `Write ${formatPrefix(network)}, the subnet that ${formatAddress(prefix.address)} lies in`,
+    )
   }
   const longest = addressBits(prefix.address.family) - 2
   if (prefix.prefixLength > longest) throw refuse(`Subnet ${JSON.stringify(text)} is too small: the longest prefix is /${longest}`)
@@ -62,7 +67,9 @@ export function parseSubnet(text: string): IpPrefix {
 export function requireRange(subnet: IpPrefix, span: AddressSpan, gateway: IpAddress, exclude: readonly AddressSpan[]): Range {
   const range = makeRange(subnet, span, gateway, exclude)
   if (range !== undefined) return range
-  throw refuse(`Range ${formatSpan(span)} of subnet ${formatPrefix(subnet)} holds no address to hand out: gateway ${formatAddress(gateway)} and exclusions take all`)
+  throw refuse(
+    `Range ${formatSpan(span)} of subnet ${formatPrefix(subnet)} holds no address to hand out: gateway ${formatAddress(gateway)} and exclusions take all`,
+  )
 }
 
 /** @returns The refusal of a subnet or range in a configuration: code TSNET_SUBNET, CNI code 7. */
@@ -125,10 +132,14 @@ function parseExclude(value: unknown): AddressSpan {
     if (prefix === undefined) throw refuse(`Excluded ${JSON.stringify(value)} is not of the form address/length`)
     const network = { address: networkAddress(prefix), prefixLength: prefix.prefixLength }
     if (network.address.value === prefix.address.value) return subnetSpan(prefix)
-    throw refuse(`Excluded ${JSON.stringify(value)} has host bits set`, `Write ${formatPrefix(network)} for the block or ${formatAddress(prefix.address)} for the address`)
+    throw refuse(
+      `Excluded ${JSON.stringify(value)} has host bits set`,
+      `Write ${formatPrefix(network)} for the block or ${formatAddress(prefix.address)} for the address`,
+    )
   }
   const [first, last] = value.split('-', 2).map((part) => parseAddress(part.trim()))
-  if (first === undefined || (value.includes('-') && last === undefined)) throw refuse(`Excluded ${JSON.stringify(value)} is not an address, first-last or address/length`)
+  if (first === undefined || (value.includes('-') && last === undefined))
+    throw refuse(`Excluded ${JSON.stringify(value)} is not an address, first-last or address/length`)
   if (last === undefined) return { first, last: first }
   if (first.family !== last.family) throw refuse(`Excluded ${JSON.stringify(value)} mixes IPv4 and IPv6`)
   if (first.value > last.value) throw refuse(`Excluded ${JSON.stringify(value)} ends before it starts`)

@@ -60,15 +60,6 @@ export function releasePorts(ledger: PortLedger, owner: string, ports: readonly 
   }
 }
 
-/** @returns The owner that has one of the ports, if there is one other than `owner`. */
-export function findPortOwner(ledger: PortLedger, ports: readonly PublishedPort[]): string | undefined {
-  for (const bucket of bucketsOf(ports)) {
-    const claim = readBucket(ledger, bucket).find((other) => ports.some((port) => portsConflict(other.port, port)) && ledger.exists(other.owner))
-    if (claim !== undefined) return claim.owner
-  }
-  return undefined
-}
-
 function openLedger(ledger: PortLedger): Disposable {
   mkdirSync(ledger.folder, { recursive: true, mode: 0o700 })
   return lockFile(join(ledger.folder, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })

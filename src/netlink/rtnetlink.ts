@@ -21,7 +21,9 @@ export function openRtnetlink(): NetlinkSocket {
 /** @returns The link, or undefined when there is none of that name or index. */
 export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefined {
   try {
-    return rt.get({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body: (w) => encodeLink(w, header(id), named(id)) }, (m) => decodeLink(m.body))
+    return rt.get({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body: (w) => encodeLink(w, header(id), named(id)) }, (m) =>
+      decodeLink(m.body),
+    )
   } catch (error) {
     if (isErrno(error, 'ENODEV')) return undefined
     throw error
@@ -40,7 +42,11 @@ export function createLink(rt: NetlinkSocket, operation: string, link: Link, fla
 /** Changes a link by RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
 export function changeLink(rt: NetlinkSocket, operation: string, change: { readonly id: LinkId; readonly up?: boolean; readonly link?: Link }): void {
   const flags = change.up === undefined ? {} : { flags: change.up ? 1 : 0, change: 1 }
-  rt.execute({ operation, type: RTM_NEWLINK, body: (w) => encodeLink(w, { ...header(change.id), ...flags }, { ...named(change.id), ...change.link }) })
+  rt.execute({
+    operation,
+    type: RTM_NEWLINK,
+    body: (w) => encodeLink(w, { ...header(change.id), ...flags }, { ...named(change.id), ...change.link }),
+  })
 }
 
 /** @returns Whether there was such a link. */
@@ -53,7 +59,9 @@ export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
 /** @param index 0 lists the addresses of all links. */
 export function listAddresses(rt: NetlinkSocket, index: number): readonly ObservedAddress[] {
   const wanted = { family: 0, prefixLength: 0, scope: 0, index }
-  const found = rt.dump({ operation: 'list the addresses', type: RTM_GETADDR, body: (w) => encodeAddress(w, wanted, {}) }, (m) => decodeAddress(m.body))
+  const found = rt.dump({ operation: 'list the addresses', type: RTM_GETADDR, body: (w) => encodeAddress(w, wanted, {}) }, (m) =>
+    decodeAddress(m.body),
+  )
   return index === 0 ? found : found.filter((address) => address.index === index)
 }
 

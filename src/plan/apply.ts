@@ -37,7 +37,8 @@ function perform(step: Step, context: ApplyContext): void {
   const { host, container, undo } = context
   switch (step.kind) {
     case 'createBridge':
-      if (createBridge(host, { name: step.name, mac: randomMac(), mtu: step.mtu })) undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
+      if (createBridge(host, { name: step.name, mac: randomMac(), mtu: step.mtu }))
+        undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
       return
     case 'setBridgeUp':
       return setBridgeUp(host, step.name)
@@ -90,7 +91,9 @@ function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
 
 function writeRules(rules: RulePart, context: ApplyContext): void {
   const part = context.base === 'ensure' ? rules : { ...rules, networks: [] }
-  context.undo.push('rules', () => context.backend.startChange({ remove: part, base: context.base === 'ensure' && context.alone() ? 'drop' : 'keep' }).finish())
+  context.undo.push('rules', () =>
+    context.backend.startChange({ remove: part, base: context.base === 'ensure' && context.alone() ? 'drop' : 'keep' }).finish(),
+  )
   context.backend.startChange({ add: part, base: context.base }).finish()
 }
 
@@ -99,7 +102,8 @@ function writeRules(rules: RulePart, context: ApplyContext): void {
  * gratuitous ARP and an unsolicited neighbour advertisement. A packet socket of our own would cost an RCU wait to close.
  */
 function announce({ port, ifname }: { readonly port: string; readonly ifname: string }, { host, container }: ApplyContext): void {
-  if (!waitForForwarding(host, port)) throw new TsnetError('TSNET_PORT', `Cannot use the bridge port "${port}": the bridge does not forward its frames`)
+  if (!waitForForwarding(host, port))
+    throw new TsnetError('TSNET_PORT', `Cannot use the bridge port "${port}": the bridge does not forward its frames`)
   const address = findLink(container, ifname)?.address
   if (address !== undefined) changeLink(container, `announce "${ifname}"`, { id: ifname, link: { address } })
 }

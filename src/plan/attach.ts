@@ -23,7 +23,17 @@ import { chooseNetwork, forgetNetwork, type Network, type NetworkConfig, readNet
 import { observeBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { ledgerOf } from './ports.ts'
-import { type AttachmentRecord, listLiveNetworks, type RecordedAddress, type RecordedRoute, readRecord, recordedPort, recordPort, removeRecord, writeRecord } from './record.ts'
+import {
+  type AttachmentRecord,
+  listLiveNetworks,
+  type RecordedAddress,
+  type RecordedRoute,
+  readRecord,
+  recordedPort,
+  recordPort,
+  removeRecord,
+  writeRecord,
+} from './record.ts'
 import { lockHost, lockNetwork, networkFolder, type StateFolder } from './state-folder.ts'
 import { UndoStack } from './undo.ts'
 
@@ -81,12 +91,18 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   const network = recalled ?? establish(request, host, context, undo)
   const draft = draftRecord(request, network, { host, netns })
   const leased = acquire(owner, network, { wishes: request.addresses, context, undo })
-  const record: AttachmentRecord = { ...draft, addresses: leased, routes: routesFor(request, network, leased), ports: portsFor(request, network, leased).map(recordPort) }
+  const record: AttachmentRecord = {
+    ...draft,
+    addresses: leased,
+    routes: routesFor(request, network, leased),
+    ports: portsFor(request, network, leased).map(recordPort),
+  }
   undo.push('record', () => removeRecord(context.state, owner))
   writeRecord(context.state, record)
   claim(owner, record, context, undo)
   const chosen = readNetwork(context.state, owner.network)
-  if (chosen === undefined) throw new TsnetError('TSNET_STATE', `Cannot read what was chosen for network "${owner.network}"`, { cniCode: CNI_CODE.io })
+  if (chosen === undefined)
+    throw new TsnetError('TSNET_STATE', `Cannot read what was chosen for network "${owner.network}"`, { cniCode: CNI_CODE.io })
   const desired = desiredOf(record, chosen)
   const base = recalled === undefined ? 'ensure' : 'keep'
   const alone = () => listLiveNetworks(context.state).every((live) => live === owner.network)
@@ -112,7 +128,11 @@ function clearFormer(owner: Owner, netns: Netns, context: PlanContext): void {
   const former = readRecord(context.state, owner)
   if (former === undefined) return
   using host = openRtnetlink()
-  const alive = former.state === 'attached' && former.netns.inode === netns.inode && former.bootId === bootId() && findVeth(host, former.hostVeth, aliasOf(former)) !== undefined
+  const alive =
+    former.state === 'attached' &&
+    former.netns.inode === netns.inode &&
+    former.bootId === bootId() &&
+    findVeth(host, former.hostVeth, aliasOf(former)) !== undefined
   if (alive) {
     throw new TsnetError('TSNET_INTERFACE_TAKEN', `Cannot attach "${ownerText(owner)}": it is attached already`, {
       cniCode: CNI_CODE.interfaceTaken,
@@ -127,7 +147,9 @@ function recall(config: NetworkConfig, host: NetlinkSocket, context: PlanContext
   const network = recallNetwork(config, readNetwork(context.state, config.name))
   const bridge = network && observeBridge(host, network.bridge)
   const present = bridge?.addresses.map(formatPrefix)
-  return network !== undefined && bridgeAddressesOf(network).every((prefix) => present?.includes(formatPrefix(prefix))) && bridge !== undefined ? network : undefined
+  return network !== undefined && bridgeAddressesOf(network).every((prefix) => present?.includes(formatPrefix(prefix))) && bridge !== undefined
+    ? network
+    : undefined
 }
 
 /** Chooses what the configuration leaves open and writes it down before the first change to the kernel. */
@@ -174,7 +196,11 @@ interface Acquisition {
 function acquire(owner: Owner, network: Network, { wishes, context, undo }: Acquisition): readonly RecordedAddress[] {
   const stray = wishes.find(({ address }) => !network.rangeSets.some((set) => belongsTo(set, address)))
   if (stray !== undefined) {
-    throw new TsnetError('TSNET_REQUESTED_ADDRESS', `Cannot hand out ${formatAddress(stray.address)}: it is in no range of network "${network.name}"`, { cniCode: CNI_CODE.invalidConfig })
+    throw new TsnetError(
+      'TSNET_REQUESTED_ADDRESS',
+      `Cannot hand out ${formatAddress(stray.address)}: it is in no range of network "${network.name}"`,
+      { cniCode: CNI_CODE.invalidConfig },
+    )
   }
   const holder = leaseOwner(owner.containerID, owner.ifname)
   const options = { folder: networkFolder(context.state, network.name), network: network.name, rangeSets: network.rangeSets }
@@ -215,7 +241,9 @@ function portsFor(request: AttachRequest, network: Network, addresses: readonly 
     const fitting = targets.filter((address) => hostIP === undefined || hostIP.family === address.family)
     const hostAddress = hostIP === undefined || hostIP.value === 0n ? undefined : hostIP
     if (fitting.length === 0 || !network.isGateway) {
-      throw refusePort(`Cannot publish port ${wish.hostPort}: ${network.isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`)
+      throw refusePort(
+        `Cannot publish port ${wish.hostPort}: ${network.isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`,
+      )
     }
     return fitting.map((address) => ({ ...wish, ...(hostAddress && { hostAddress }), address }))
   })
@@ -234,7 +262,11 @@ function claim(owner: Owner, record: AttachmentRecord, context: PlanContext, und
   claimPorts(ledger, ownerText(owner), ports)
 }
 
-function observedMacs(host: NetlinkSocket, container: NetlinkSocket, record: AttachmentRecord): Pick<AttachmentRecord, 'mac' | 'hostMac' | 'bridgeMac'> {
+function observedMacs(
+  host: NetlinkSocket,
+  container: NetlinkSocket,
+  record: AttachmentRecord,
+): Pick<AttachmentRecord, 'mac' | 'hostMac' | 'bridgeMac'> {
   const mac = (rt: NetlinkSocket, name: string) => macToText(findLink(rt, name)?.address ?? new Uint8Array())
   return { mac: mac(container, record.ifname), hostMac: mac(host, record.hostVeth), bridgeMac: mac(host, record.bridge) }
 }

@@ -24,7 +24,10 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
   using _lock = record && lockNetwork(context.state, owner.network)
   const network = readNetwork(context.state, owner.network)
   if (record === undefined || network === undefined) {
-    throw new TsnetError('TSNET_UNKNOWN', `Cannot check "${ownerText(owner)}": there is no such attachment`, { cniCode: CNI_CODE.unknownContainer, hint: 'tsnet ls shows those that there are' })
+    throw new TsnetError('TSNET_UNKNOWN', `Cannot check "${ownerText(owner)}": there is no such attachment`, {
+      cniCode: CNI_CODE.unknownContainer,
+      hint: 'tsnet ls shows those that there are',
+    })
   }
   using container = openNetns(netns)
   using host = openRtnetlink()

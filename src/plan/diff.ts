@@ -10,7 +10,14 @@ export type Step =
   | { readonly kind: 'setBridgeUp'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
-  | { readonly kind: 'createVeth'; readonly port: Desired['port']; readonly bridge: string; readonly ifname: string; readonly mtu: number; readonly mac?: Uint8Array }
+  | {
+      readonly kind: 'createVeth'
+      readonly port: Desired['port']
+      readonly bridge: string
+      readonly ifname: string
+      readonly mtu: number
+      readonly mac?: Uint8Array
+    }
   | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
   | { readonly kind: 'setLoopbackUp' }
@@ -21,7 +28,12 @@ export type Step =
   | { readonly kind: 'announce'; readonly port: string; readonly ifname: string }
 
 export function diff(desired: Desired, observed: Observed): readonly Step[] {
-  return [...bridgeSteps(desired, observed), ...portSteps(desired, observed), ...containerSteps(desired, observed.container), ...ruleSteps(desired, observed)]
+  return [
+    ...bridgeSteps(desired, observed),
+    ...portSteps(desired, observed),
+    ...containerSteps(desired, observed.container),
+    ...ruleSteps(desired, observed),
+  ]
 }
 
 /** @returns What the step would do, as it continues "It lacks: ". */
@@ -63,7 +75,9 @@ function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
     ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mtu: desired.mtu ?? 0 } as const] : []),
     ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
-    ...desired.hostSysctls.filter(({ key, value }) => observed.hostSysctls.get(key) !== value).map((sysctl) => ({ kind: 'setHostSysctl', sysctl }) as const),
+    ...desired.hostSysctls
+      .filter(({ key, value }) => observed.hostSysctls.get(key) !== value)
+      .map((sysctl) => ({ kind: 'setHostSysctl', sysctl }) as const),
   ]
 }
 
@@ -71,7 +85,14 @@ function portSteps(desired: Desired, observed: Observed): readonly Step[] {
   const { port, bridge, container } = desired
   const there = observed.port !== undefined && observed.container !== undefined && observed.port.master === observed.bridge?.index && observed.port.up
   const mtu = desired.mtu ?? observed.bridge?.mtu ?? 0
-  const create = { kind: 'createVeth', port, bridge: bridge.name, ifname: container.ifname, mtu, ...(container.mac && { mac: container.mac }) } as const
+  const create = {
+    kind: 'createVeth',
+    port,
+    bridge: bridge.name,
+    ifname: container.ifname,
+    mtu,
+    ...(container.mac && { mac: container.mac }),
+  } as const
   const hairpin = there ? observed.port?.hairpin === port.hairpin : !port.hairpin
   return [...(there ? [] : [create]), ...(hairpin ? [] : [{ kind: 'setPort', name: port.name, hairpin: port.hairpin } as const])]
 }
@@ -86,7 +107,9 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
-    ...routes.filter((route) => (route.table ?? 254) !== 254 || !known.includes(routeKey(route))).map((route) => ({ kind: 'addRoute', ifname, route }) as const),
+    ...routes
+      .filter((route) => (route.table ?? 254) !== 254 || !known.includes(routeKey(route)))
+      .map((route) => ({ kind: 'addRoute', ifname, route }) as const),
   ]
 }
 

@@ -1,6 +1,7 @@
 /** Networks: what a configuration asks for, and what was chosen for it when its first attachment came. */
-import { CNI_CODE, TsnetError } from '../error.ts'
+
 import { routesOf } from '../bridge/route.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { chooseSubnet } from '../ipam/choose-subnet.ts'
 import type { RangeSet } from '../ipam/range.ts'
 import { parseRangeSets } from '../ipam/subnet.ts'
@@ -89,7 +90,11 @@ export function recallNetwork(config: NetworkConfig, known: NetworkRecord | unde
   if (known === undefined || (config.bridge ?? known.bridge) !== known.bridge) return undefined
   const rangeSets = config.rangeSets.length > 0 ? config.rangeSets : known.chosen ? parseRangeSets({ subnet: known.subnets[0] }) : []
   const wanted = subnetsOf(rangeSets).map(formatPrefix)
-  const same = wanted.length > 0 && wanted.every((text) => known.subnets.includes(text)) && known.masquerade === config.ipMasq && known.gateway === config.isGateway
+  const same =
+    wanted.length > 0 &&
+    wanted.every((text) => known.subnets.includes(text)) &&
+    known.masquerade === config.ipMasq &&
+    known.gateway === config.isGateway
   return same ? { ...config, bridge: known.bridge, rangeSets } : undefined
 }
 
@@ -102,14 +107,32 @@ export function chooseNetwork(state: StateFolder, rt: NetlinkSocket, config: Net
   const others = otherNetworks(state, config.name)
   const bridge = config.bridge ?? known?.bridge ?? freeBridgeName(rt, others)
   const owner = others.find((other) => other.live && other.bridge === bridge)
-  if (owner !== undefined) throw refuse(`Cannot use the bridge "${bridge}" for network "${config.name}": network "${owner.name}" uses it`, 'Give each network a bridge of its own')
+  if (owner !== undefined)
+    throw refuse(
+      `Cannot use the bridge "${bridge}" for network "${config.name}": network "${owner.name}" uses it`,
+      'Give each network a bridge of its own',
+    )
   const routes = onLinkRoutes(rt, bridge)
-  const taken = [...routes, ...others.filter((other) => other.live).flatMap((other) => other.subnets.map((subnet) => ({ subnet, by: `network "${other.name}"` })))]
-  if (config.rangeSets.length === 0) return { ...config, bridge, rangeSets: chooseRangeSets(known, taken.map(({ subnet }) => subnet)) }
+  const taken = [
+    ...routes,
+    ...others.filter((other) => other.live).flatMap((other) => other.subnets.map((subnet) => ({ subnet, by: `network "${other.name}"` }))),
+  ]
+  if (config.rangeSets.length === 0)
+    return {
+      ...config,
+      bridge,
+      rangeSets: chooseRangeSets(
+        known,
+        taken.map(({ subnet }) => subnet),
+      ),
+    }
   for (const subnet of subnetsOf(config.rangeSets)) {
     const clash = taken.find((other) => prefixesOverlap(other.subnet, subnet))
     if (clash !== undefined) {
-      throw refuse(`Cannot use the subnet ${formatPrefix(subnet)} for network "${config.name}": it overlaps ${formatPrefix(clash.subnet)} of ${clash.by}`, 'Give another subnet')
+      throw refuse(
+        `Cannot use the subnet ${formatPrefix(subnet)} for network "${config.name}": it overlaps ${formatPrefix(clash.subnet)} of ${clash.by}`,
+        'Give another subnet',
+      )
     }
   }
   return { ...config, bridge, rangeSets: config.rangeSets }
@@ -126,7 +149,9 @@ function otherNetworks(state: StateFolder, name: string): readonly OtherNetwork[
   const live = listLiveNetworks(state)
   return namesIn(`${state.root}/networks`).flatMap((other) => {
     const record = other === name ? undefined : readNetwork(state, other)
-    return record === undefined ? [] : [{ name: other, bridge: record.bridge, live: live.includes(other), subnets: record.subnets.flatMap((text) => parsePrefix(text) ?? []) }]
+    return record === undefined
+      ? []
+      : [{ name: other, bridge: record.bridge, live: live.includes(other), subnets: record.subnets.flatMap((text) => parsePrefix(text) ?? []) }]
   })
 }
 
@@ -150,7 +175,9 @@ function chooseRangeSets(known: NetworkRecord | undefined, taken: readonly IpPre
 function onLinkRoutes(rt: NetlinkSocket, bridge: string): readonly { readonly subnet: IpPrefix; readonly by: string }[] {
   const own = findLink(rt, bridge)?.index
   return routesOf(rt, 0)
-    .filter((route) => route.gateway === undefined && route.destination.prefixLength > 0 && route.outputIndex !== own && !isLinkLocal(route.destination))
+    .filter(
+      (route) => route.gateway === undefined && route.destination.prefixLength > 0 && route.outputIndex !== own && !isLinkLocal(route.destination),
+    )
     .map((route) => ({ subnet: route.destination, by: `a route out of "${findLink(rt, route.outputIndex)?.ifname ?? route.outputIndex}"` }))
 }
 

@@ -26,7 +26,8 @@ export const loopback: Plugin = {
   del: () => {},
   check: (request) => {
     using rt = openLoopback(request)
-    if (((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) === 0) throw new TsnetError('TSNET_CHECK', 'The loopback interface is down', { cniCode: CNI_CODE.checkFailed })
+    if (((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) === 0)
+      throw new TsnetError('TSNET_CHECK', 'The loopback interface is down', { cniCode: CNI_CODE.checkFailed })
   },
   gc: () => {},
   status: () => {},

@@ -1,7 +1,19 @@
 /** The configuration of type `tsnet`: the reference bridge plugin's keys with Docker's defaults. */
 import { readFileSync } from 'node:fs'
 import { requestedRanges } from '../cni/capabilities.ts'
-import { field, invalidField, isObject, type JsonObject, optionalArray, optionalBoolean, optionalInteger, optionalObject, optionalObjects, optionalString, quote } from '../cni/json.ts'
+import {
+  field,
+  invalidField,
+  isObject,
+  type JsonObject,
+  optionalArray,
+  optionalBoolean,
+  optionalInteger,
+  optionalObject,
+  optionalObjects,
+  optionalString,
+  quote,
+} from '../cni/json.ts'
 import type { RawConfig } from '../cni/request.ts'
 import { parseDns, type ResultDns } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
@@ -72,13 +84,19 @@ function readSubnetFile(ipam: JsonObject): SubnetEnv | undefined {
   if (path === undefined || path === '') return undefined
   if (!path.startsWith('/')) throw invalidField('ipam.subnetFile', path, 'an absolute path')
   if (field(ipam, 'subnet') !== undefined || field(ipam, 'ranges') !== undefined) {
-    throw new TsnetError('TSNET_CONFIG', 'Cannot use "ipam.subnetFile" together with "ipam.subnet" or "ipam.ranges"', { cniCode: CNI_CODE.invalidConfig })
+    throw new TsnetError('TSNET_CONFIG', 'Cannot use "ipam.subnetFile" together with "ipam.subnet" or "ipam.ranges"', {
+      cniCode: CNI_CODE.invalidConfig,
+    })
   }
   try {
     return parseSubnetEnv(readFileSync(path, 'utf8'))
   } catch (cause) {
     if (cause instanceof TsnetError) throw cause
-    throw new TsnetError('TSNET_CONFIG', `Cannot read the subnet file ${quote(path)}`, { cniCode: CNI_CODE.tryAgain, hint: 'Is flanneld running?', cause })
+    throw new TsnetError('TSNET_CONFIG', `Cannot read the subnet file ${quote(path)}`, {
+      cniCode: CNI_CODE.tryAgain,
+      hint: 'Is flanneld running?',
+      cause,
+    })
   }
 }
 
@@ -95,7 +113,8 @@ function parseRoute(route: JsonObject, i: number): RecordedRoute {
   const dst = optionalString(route, 'dst', path) ?? ''
   const gw = optionalString(route, 'gw', path)
   if (parsePrefix(dst) === undefined) throw invalidField(`${path}dst`, dst, 'of the form address/length')
-  if (gw !== undefined && gw !== '' && parseAddress(gw)?.family !== parsePrefix(dst)?.address.family) throw invalidField(`${path}gw`, gw, 'an address of the family of "dst"')
+  if (gw !== undefined && gw !== '' && parseAddress(gw)?.family !== parsePrefix(dst)?.address.family)
+    throw invalidField(`${path}gw`, gw, 'an address of the family of "dst"')
   const number = (key: string, max = U32) => {
     const value = optionalInteger(route, key, { min: 0, max, path })
     return value === undefined ? {} : { [key]: value }

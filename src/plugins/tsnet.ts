@@ -5,9 +5,8 @@ import { parsePortMappings } from '../cni/port-mapping.ts'
 import { parseResult, type Result, type ResultDns } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { formatRangeSet, slotCount } from '../ipam/range.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
-import { containsAddress } from '../wire/ip-address.ts'
+import { formatRangeSet, slotCount } from '../ipam/range.ts'
 import { attach } from '../plan/attach.ts'
 import { check } from '../plan/check.ts'
 import { detach } from '../plan/detach.ts'
@@ -15,6 +14,7 @@ import { collectGarbage } from '../plan/gc.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import { networkFolder } from '../plan/state-folder.ts'
+import { containsAddress } from '../wire/ip-address.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 import { parseTsnetConfig } from './tsnet-config.ts'
 
@@ -42,7 +42,8 @@ export const tsnet: Plugin = {
   },
   del: (request) => void detach(ownerOf(request), request.context),
   check: (request) => {
-    if (request.config.prevResult === undefined) throw new TsnetError('TSNET_CONFIG', 'Cannot check: the configuration holds no prevResult', { cniCode: CNI_CODE.invalidConfig })
+    if (request.config.prevResult === undefined)
+      throw new TsnetError('TSNET_CONFIG', 'Cannot check: the configuration holds no prevResult', { cniCode: CNI_CODE.invalidConfig })
     check(ownerOf(request), request.environment.netns, request.context)
   },
   gc: ({ config, context }) => {
@@ -52,7 +53,9 @@ export const tsnet: Plugin = {
   },
   status: ({ config, context }) => {
     const { network } = parseTsnetConfig(config)
-    context.backend.ensureAvailable(network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
+    context.backend.ensureAvailable(
+      network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))],
+    )
     refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)
   },
 }

@@ -18,7 +18,8 @@ test('lockFile() makes a private file and gives the lock back when disposed of, 
   assert.equal(statSync(base.lock).mode & 0o777, 0o600)
   assert.throws(
     () => lockFile(base.lock, { timeoutMs: 5 }),
-    (error: unknown) => error instanceof TsnetError && error.code === 'TSNET_LOCK_TIMEOUT' && error.cniCode === 11 && error.message.includes(base.lock),
+    (error: unknown) =>
+      error instanceof TsnetError && error.code === 'TSNET_LOCK_TIMEOUT' && error.cniCode === 11 && error.message.includes(base.lock),
   )
   first[Symbol.dispose]()
   first[Symbol.dispose]()
@@ -38,7 +39,11 @@ test('lockFile() gets the lock of a process that ends, and looks anew when the f
   using base = folder()
   writeFileSync(base.lock, '')
   const held = join(base.path, 'held')
-  const replacing = spawn('flock', ['-x', base.lock, 'sh', '-c', `touch ${held}; sleep 0.15; touch ${base.lock}.new; mv ${base.lock}.new ${base.lock}; sleep 0.05`], { stdio: 'ignore' })
+  const replacing = spawn(
+    'flock',
+    ['-x', base.lock, 'sh', '-c', `touch ${held}; sleep 0.15; touch ${base.lock}.new; mv ${base.lock}.new ${base.lock}; sleep 0.05`],
+    { stdio: 'ignore' },
+  )
   while (!existsSync(held)) spawnSync('sleep', ['0.01'])
   const inode = statSync(base.lock).ino
   using lock = lockFile(base.lock, { timeoutMs: 5_000 })

@@ -97,5 +97,7 @@ function sleep(milliseconds: number): void {
 }
 
 function timeout(path: string, timeoutMs: number): TsnetError {
-  return new TsnetError('TSNET_LOCK_TIMEOUT', `Cannot lock "${path}": another process has held it for ${timeoutMs} ms`, { cniCode: CNI_CODE.tryAgain })
+  return new TsnetError('TSNET_LOCK_TIMEOUT', `Cannot lock "${path}": another process has held it for ${timeoutMs} ms`, {
+    cniCode: CNI_CODE.tryAgain,
+  })
 }

@@ -69,9 +69,13 @@ export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown>
 
 function invalidNetns(path: string, why: { readonly reason?: string; readonly cause?: unknown }): TsnetError {
   const gone = isErrno(why.cause, 'ENOENT', 'ENOTDIR')
-  return new TsnetError('TSNET_NETNS', `Cannot use the network namespace ${JSON.stringify(path)}: ${why.reason ?? (gone ? 'it does not exist' : 'it cannot be opened')}`, {
-    cniCode: CNI_CODE.invalidNetns,
-    hint: 'Give a name under /run/netns, a path, or a process id',
-    cause: why.cause,
-  })
+  return new TsnetError(
+    'TSNET_NETNS',
+    `Cannot use the network namespace ${JSON.stringify(path)}: ${why.reason ?? (gone ? 'it does not exist' : 'it cannot be opened')}`,
+    {
+      cniCode: CNI_CODE.invalidNetns,
+      hint: 'Give a name under /run/netns, a path, or a process id',
+      cause: why.cause,
+    },
+  )
 }

@@ -5,9 +5,10 @@ import { isErrno, TsnetError } from '../error.ts'
 import { checked, kernelError, libc } from './libc.ts'
 
 const O_CLOEXEC = 0o2000000
-const O_NONBLOCK = 0o4000
 const POLLIN = 1
 const POLLOUT = 4
+/** A pipe that is ready for writing takes this many bytes without blocking. @see pipe(7), PIPE_BUF */
+const PIPE_BUF = 4096
 /** sizeof(posix_spawn_file_actions_t) is 80 with glibc and with musl on 64 bit. */
 const FILE_ACTIONS_SIZE = 128
 
@@ -77,7 +78,10 @@ function finish(program: Program, pid: number, ends: Ends): Outcome {
     for (const fd of [ends.output, ends.problems]) closeSync(fd)
   }
   const status = waitFor(pid)
-  if (killed) throw new TsnetError('TSNET_TIMEOUT', `Cannot wait for "${program.path}" any longer: it ran for more than ${program.timeoutMs} ms`, { cniCode: 11 })
+  if (killed)
+    throw new TsnetError('TSNET_TIMEOUT', `Cannot wait for "${program.path}" any longer: it ran for more than ${program.timeoutMs} ms`, {
+      cniCode: 11,
+    })
   return { status, stdout: text(ends.output), stderr: text(ends.problems) }
 }
 
@@ -113,9 +117,8 @@ function exchange(program: Program, ends: Ends, outputs: ReadonlyMap<number, Buf
 /** @returns What is left to write; nothing when the program no longer reads. */
 function writeSome(fd: number, data: Buffer): Buffer {
   try {
-    return data.subarray(writeSync(fd, data))
+    return data.subarray(writeSync(fd, data, 0, Math.min(data.length, PIPE_BUF)))
   } catch (error) {
-    if (isErrno(error, 'EAGAIN')) return data
     if (isErrno(error, 'EPIPE')) return data.subarray(data.length)
     throw error
   }

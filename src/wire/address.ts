@@ -10,7 +10,6 @@ export const AF_INET = 2
 export const AF_INET6 = 10
 /** The address needs no duplicate address detection. */
 export const IFA_F_NODAD = 0x02
-export const IFA_F_TENTATIVE = 0x40
 export const RT_SCOPE_UNIVERSE = 0
 export const RT_SCOPE_LINK = 253
 

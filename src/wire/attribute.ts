@@ -32,21 +32,41 @@ export type Infer<T extends Table> = { readonly [K in keyof T]?: T[K] extends At
   readonly unknown?: readonly UnknownAttribute[]
 }
 
-export const u8 = (type: number): Attribute<number> => fixed(type, 1, (w, v: number) => w.u8(v), (b) => b.readUInt8())
-export const u16 = (type: number): Attribute<number> => fixed(type, 2, (w, v: number) => w.u16(v), (b) => b.readUInt16LE())
-export const u32 = (type: number): Attribute<number> => fixed(type, 4, (w, v: number) => w.u32(v), (b) => b.readUInt32LE())
-export const i32 = (type: number): Attribute<number> => fixed(type, 4, (w, v: number) => w.i32(v), (b) => b.readInt32LE())
+export const u8 = (type: number): Attribute<number> =>
+  fixed(
+    type,
+    1,
+    (w, v: number) => w.u8(v),
+    (b) => b.readUInt8(),
+  )
+fixed(
+  type,
+  2,
+  (w, v: number) => w.u16(v),
+  (b) => b.readUInt16LE(),
+)
+export const u32 = (type: number): Attribute<number> =>
+  fixed(
+    type,
+    4,
+    (w, v: number) => w.u32(v),
+    (b) => b.readUInt32LE(),
+  )
+export const i32 = (type: number): Attribute<number> =>
+  fixed(
+    type,
+    4,
+    (w, v: number) => w.i32(v),
+    (b) => b.readInt32LE(),
+  )
 /** 16 bits in network byte order: ports. */
-export const be16 = (type: number): Attribute<number> => fixed(type, 2, (w, v: number) => w.u16(((v & 255) << 8) | (v >> 8)), (b) => b.readUInt16BE())
-/** 32 bits in network byte order. */
-export const be32 = (type: number): Attribute<number> =>
-  fixed(type, 4, (w, v: number) => w.bytes(Uint8Array.of(v >>> 24, v >>> 16, v >>> 8, v)), (b) => b.readUInt32BE())
-
-/** An attribute without payload whose presence says yes. */
-export function flag(type: number): Attribute<true> {
-  return { type, encode: () => {}, decode: () => true }
-}
-
+export const be16 = (type: number): Attribute<number> =>
+  fixed(
+    type,
+    2,
+    (w, v: number) => w.u16(((v & 255) << 8) | (v >> 8)),
+    (b) => b.readUInt16BE(),
+  )
 export function bytes(type: number): Attribute<Uint8Array> {
   return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => Buffer.from(payload) }
 }

@@ -2,7 +2,22 @@
  * Links: struct ifinfomsg and the attributes that tsnet reads or writes.
  * @see include/uapi/linux/if_link.h, include/uapi/linux/veth.h (Linux 6.18)
  */
-import { type Attribute, bytes, type Codec, cstring, decodeAttributes, encodeAttribute, encodeAttributes, eachAttribute, i32, type Infer, nested, type UnknownAttribute, u8, u32 } from './attribute.ts'
+import {
+  type Attribute,
+  bytes,
+  type Codec,
+  cstring,
+  decodeAttributes,
+  eachAttribute,
+  encodeAttribute,
+  encodeAttributes,
+  type Infer,
+  i32,
+  nested,
+  type UnknownAttribute,
+  u8,
+  u32,
+} from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
 
 export const RTM_NEWLINK = 16
@@ -10,7 +25,6 @@ export const RTM_DELLINK = 17
 export const RTM_GETLINK = 18
 
 export const IFF_UP = 0x1
-export const IFF_LOWER_UP = 0x10000
 export const AF_UNSPEC = 0
 /** Port state of a bridge. @see include/uapi/linux/if_bridge.h */
 export const BR_STATE_FORWARDING = 3

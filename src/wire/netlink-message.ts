@@ -8,12 +8,9 @@ export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 
 export const NLM_F_REQUEST = 0x1
-export const NLM_F_MULTI = 0x2
 export const NLM_F_ACK = 0x4
-export const NLM_F_ECHO = 0x8
 export const NLM_F_DUMP_INTR = 0x10
 export const NLM_F_DUMP = 0x300
-export const NLM_F_REPLACE = 0x100
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
 const NLM_F_CAPPED = 0x100
@@ -38,7 +35,10 @@ export interface Ack {
 }
 
 /** @returns The message as bytes: struct nlmsghdr, then what `body` writes. */
-export function encodeMessage(header: { readonly type: number; readonly flags: number; readonly sequence: number }, body: (writer: ByteWriter) => void): Buffer {
+export function encodeMessage(
+  header: { readonly type: number; readonly flags: number; readonly sequence: number },
+  body: (writer: ByteWriter) => void,
+): Buffer {
   const writer = new ByteWriter()
   writer.u32(0).u16(header.type).u16(header.flags).u32(header.sequence).u32(0)
   body(writer)

@@ -35,7 +35,12 @@ export type Route = Infer<typeof route>
 /** A table above 255 goes into RTA_TABLE; the header's byte then says RT_TABLE_UNSPEC. */
 export function encodeRoute(writer: ByteWriter, header: RouteHeader, value: Route): void {
   writer.u8(header.family).u8(header.destinationLength).u8(0).u8(0)
-  writer.u8(header.table > 255 ? 0 : header.table).u8(header.protocol).u8(header.scope).u8(header.type).u32(0)
+  writer
+    .u8(header.table > 255 ? 0 : header.table)
+    .u8(header.protocol)
+    .u8(header.scope)
+    .u8(header.type)
+    .u32(0)
   encodeAttributes(writer, route, value)
 }
 

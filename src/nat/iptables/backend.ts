@@ -110,7 +110,9 @@ function removeOwner(owner: string): void {
   const mark = ownerMark(owner)
   for (const family of FAMILIES) {
     if (caught(() => findIptables(family, 'restore')).length > 0) continue
-    const rules = [...readRules(family).rules].filter(([key]) => key.includes(` ${mark} `)).flatMap(([key, count]) => Array.from({ length: count }, () => ruleFromKey(key)))
+    const rules = [...readRules(family).rules]
+      .filter(([key]) => key.includes(` ${mark} `))
+      .flatMap(([key, count]) => Array.from({ length: count }, () => ruleFromKey(key)))
     if (rules.length > 0) reconcile(family, { add: [], remove: rules, base: 'keep' })
   }
 }
@@ -120,7 +122,10 @@ function missingIn(saved: SavedRules, rules: readonly Rule[]): readonly string[]
 }
 
 function rulesOf(family: Family, part: RulePart): readonly Rule[] {
-  return [...part.networks.flatMap((network) => networkRules(family, network)), ...part.attachments.flatMap((attachment) => attachmentRules(family, attachment))]
+  return [
+    ...part.networks.flatMap((network) => networkRules(family, network)),
+    ...part.attachments.flatMap((attachment) => attachmentRules(family, attachment)),
+  ]
 }
 
 function familiesInUse(...parts: readonly RulePart[]): readonly Family[] {
