@@ -56,7 +56,8 @@ export function headLength(text: string): number | undefined {
 
 /** @returns A lease line of exactly 128 bytes. */
 export function formatLine(line: LeaseLine): string {
-  return `${line.address} ${line.kind} ${line.kind === 'leased' ? line.owner : line.sequence}`.padEnd(LINE_LENGTH - 1) + '\n'
+  const words = `${line.address} ${line.kind} ${line.kind === 'leased' ? line.owner : line.sequence}`
+  return `${words.padEnd(LINE_LENGTH - 1)}\n`
 }
 
 /** @returns The line, or undefined when it is none. The address is not looked at. */
