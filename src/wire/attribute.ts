@@ -32,41 +32,23 @@ export type Infer<T extends Table> = { readonly [K in keyof T]?: T[K] extends At
   readonly unknown?: readonly UnknownAttribute[]
 }
 
-export const u8 = (type: number): Attribute<number> =>
-  fixed(
-    type,
-    1,
-    (w, v: number) => w.u8(v),
-    (b) => b.readUInt8(),
-  )
-fixed(
-  type,
-  2,
-  (w, v: number) => w.u16(v),
-  (b) => b.readUInt16LE(),
-)
-export const u32 = (type: number): Attribute<number> =>
-  fixed(
-    type,
-    4,
-    (w, v: number) => w.u32(v),
-    (b) => b.readUInt32LE(),
-  )
-export const i32 = (type: number): Attribute<number> =>
-  fixed(
-    type,
-    4,
-    (w, v: number) => w.i32(v),
-    (b) => b.readInt32LE(),
-  )
+export function u8(type: number): Attribute<number> {
+  return fixed(type, { size: 1, write: (w, value) => w.u8(value), read: (payload) => payload.readUInt8() })
+}
+
+export function u32(type: number): Attribute<number> {
+  return fixed(type, { size: 4, write: (w, value) => w.u32(value), read: (payload) => payload.readUInt32LE() })
+}
+
+export function i32(type: number): Attribute<number> {
+  return fixed(type, { size: 4, write: (w, value) => w.i32(value), read: (payload) => payload.readInt32LE() })
+}
+
 /** 16 bits in network byte order: ports. */
-export const be16 = (type: number): Attribute<number> =>
-  fixed(
-    type,
-    2,
-    (w, v: number) => w.u16(((v & 255) << 8) | (v >> 8)),
-    (b) => b.readUInt16BE(),
-  )
+export function be16(type: number): Attribute<number> {
+  return fixed(type, { size: 2, write: (w, value) => w.u8(value >> 8).u8(value & 255), read: (payload) => payload.readUInt16BE() })
+}
+
 export function bytes(type: number): Attribute<Uint8Array> {
   return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => Buffer.from(payload) }
 }
@@ -142,10 +124,16 @@ function namesByType(table: Table): ReadonlyMap<number, string> {
   return names
 }
 
-function fixed(type: number, size: number, write: (w: ByteWriter, value: number) => unknown, read: (payload: Buffer) => number): Attribute<number> {
+interface Fixed {
+  readonly size: number
+  readonly write: (writer: ByteWriter, value: number) => void
+  readonly read: (payload: Buffer) => number
+}
+
+function fixed(type: number, { size, write, read }: Fixed): Attribute<number> {
   return {
     type,
-    encode: (w, value) => void write(w, value),
+    encode: write,
     decode: (payload) => {
       if (payload.length < size) throw new RangeError(`Attribute ${type} is short: ${payload.length} of ${size} bytes`)
       return read(payload)
