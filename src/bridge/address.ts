@@ -31,8 +31,8 @@ export function addressesOf(rt: NetlinkSocket, index: number): readonly IpPrefix
 
 function kernelAddress(index: number, prefix: IpPrefix): ObservedAddress {
   const address = addressToBytes(prefix.address)
-  const header = { index, prefixLength: prefix.prefixLength, scope: RT_SCOPE_UNIVERSE }
-  if (prefix.address.family === 6) return { ...header, family: AF_INET6, local: address, address, flags: IFA_F_NODAD }
+  const header = { index, prefixLength: prefix.prefixLength, flags: prefix.address.family === 6 ? IFA_F_NODAD : 0, scope: RT_SCOPE_UNIVERSE }
+  if (prefix.address.family === 6) return { ...header, family: AF_INET6, local: address, address }
   const broadcast = prefix.prefixLength < 31 && { broadcast: addressToBytes(lastAddress(prefix)) }
   return { ...header, family: AF_INET, local: address, address, ...broadcast }
 }

@@ -58,7 +58,7 @@ export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
 
 /** @param index 0 lists the addresses of all links. */
 export function listAddresses(rt: NetlinkSocket, index: number): readonly ObservedAddress[] {
-  const wanted = { family: 0, prefixLength: 0, scope: 0, index }
+  const wanted = { family: 0, prefixLength: 0, flags: 0, scope: 0, index }
   const found = rt.dump({ operation: 'list the addresses', type: RTM_GETADDR, body: (w) => encodeAddress(w, wanted, {}) }, (m) =>
     decodeAddress(m.body),
   )
@@ -67,16 +67,20 @@ export function listAddresses(rt: NetlinkSocket, index: number): readonly Observ
 
 /** @throws KernelError EEXIST when the link has the address already */
 export function addAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): void {
-  const { family, prefixLength, scope, index, ...attributes } = address
-  const flags = NLM_F_CREATE | NLM_F_EXCL
-  rt.execute({ operation, type: RTM_NEWADDR, flags, body: (w) => encodeAddress(w, { family, prefixLength, scope, index }, attributes) })
+  const { family, prefixLength, flags, scope, index, ...attributes } = address
+  rt.execute({
+    operation,
+    type: RTM_NEWADDR,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: (w) => encodeAddress(w, { family, prefixLength, flags, scope, index }, attributes),
+  })
 }
 
 /** @returns Whether the link had the address. */
 export function removeAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): boolean {
-  const { family, prefixLength, scope, index, ...attributes } = address
+  const { family, prefixLength, flags, scope, index, ...attributes } = address
   return unlessGone(['EADDRNOTAVAIL', 'ENODEV'], () =>
-    rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, scope, index }, attributes) }),
+    rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, flags, scope, index }, attributes) }),
   )
 }
 

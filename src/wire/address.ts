@@ -1,5 +1,5 @@
 /** Interface addresses: struct ifaddrmsg. @see include/uapi/linux/if_addr.h (Linux 6.18) */
-import { bytes, decodeAttributes, encodeAttributes, type Infer, u32 } from './attribute.ts'
+import { bytes, decodeAttributes, encodeAttributes, type Infer } from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
 
 export const RTM_NEWADDR = 20
@@ -16,21 +16,29 @@ export const RT_SCOPE_LINK = 253
 export interface AddressHeader {
   readonly family: number
   readonly prefixLength: number
+  /** IFA_F_* that fit into 8 bits. */
+  readonly flags: number
   readonly scope: number
   readonly index: number
 }
 
-export const address = { address: bytes(1), local: bytes(2), broadcast: bytes(4), flags: u32(8) }
+export const address = { address: bytes(1), local: bytes(2), broadcast: bytes(4) }
 
 export type Address = Infer<typeof address>
 
 export function encodeAddress(writer: ByteWriter, header: AddressHeader, value: Address): void {
-  writer.u8(header.family).u8(header.prefixLength).u8(0).u8(header.scope).i32(header.index)
+  writer.u8(header.family).u8(header.prefixLength).u8(header.flags).u8(header.scope).i32(header.index)
   encodeAttributes(writer, address, value)
 }
 
 export function decodeAddress(body: Buffer): AddressHeader & Address {
   if (body.length < 8) throw new RangeError(`Address message is short: ${body.length} of 8 bytes`)
-  const header = { family: body.readUInt8(0), prefixLength: body.readUInt8(1), scope: body.readUInt8(3), index: body.readInt32LE(4) }
+  const header = {
+    family: body.readUInt8(0),
+    prefixLength: body.readUInt8(1),
+    flags: body.readUInt8(2),
+    scope: body.readUInt8(3),
+    index: body.readInt32LE(4),
+  }
   return { ...decodeAttributes(body.subarray(8), address), ...header }
 }

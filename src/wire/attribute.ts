@@ -53,6 +53,11 @@ export function bytes(type: number): Attribute<Uint8Array> {
   return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => Buffer.from(payload) }
 }
 
+/** Text without an end mark: its length says where it ends. */
+export function text(type: number): Attribute<string> {
+  return { ...cstring(type), encode: (w, value) => void w.bytes(Buffer.from(value, 'utf8')) }
+}
+
 /** Text that ends with a zero byte. */
 export function cstring(type: number): Attribute<string> {
   return {

@@ -14,6 +14,7 @@ import {
   type Infer,
   i32,
   nested,
+  text,
   type UnknownAttribute,
   u8,
   u32,
@@ -66,7 +67,7 @@ export const link = {
   operstate: u8(16),
   linkinfo: linkInfo(18),
   netNsFd: u32(28),
-  ifalias: cstring(20),
+  ifalias: text(20),
   group: u32(27),
   linkNetnsId: i32(37),
 }
@@ -103,8 +104,8 @@ function peer(type: number): Attribute<PeerLink> {
 /** The layout of IFLA_INFO_DATA depends on IFLA_INFO_KIND, which comes before it. */
 function linkInfo(type: number): Attribute<LinkInfo> {
   const data = { bridge: nested(2, bridge), veth: nested(2, veth) }
-  const kind = cstring(1)
-  const slaveKind = cstring(4)
+  const kind = text(1)
+  const slaveKind = text(4)
   const slaveData = nested(5, bridgePort)
   const codec: Codec<LinkInfo> = {
     encode: (writer, value) => {

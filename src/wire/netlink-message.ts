@@ -67,7 +67,7 @@ export function* decodeMessages(data: Buffer): Generator<Message> {
 /** Reads NLMSG_ERROR, and NLMSG_DONE with an errno: struct nlmsgerr, the request (or its header), extended ack. */
 export function decodeAck(message: Message): Ack {
   if (message.body.length < 4) throw new RangeError(`Netlink ack is short: ${message.body.length} of 4 bytes`)
-  const errno = -message.body.readInt32LE()
+  const errno = Math.abs(message.body.readInt32LE())
   if ((message.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: undefined }
   const attributes: Infer<typeof extendedAck> = decodeAttributes(message.body.subarray(attributesOffset(message)), extendedAck)
   return { errno, text: attributes.message }

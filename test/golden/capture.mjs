@@ -1,0 +1,45 @@
+// Captures what `ip` sends to the kernel and what the kernel answers, byte by byte, into rtnetlink.json.
+// Run as root: unshare -nm node test/golden/capture.mjs
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+
+const COMMANDS = {
+  createBridge: 'ip link add name br0 address 02:00:00:00:00:01 mtu 1400 type bridge stp_state 0',
+  createVeth: 'ip link add name v0 mtu 1400 master br0 type veth peer name eth0 mtu 1400 address 02:00:00:00:00:02',
+  setBridgePort: 'ip link set dev v0 type bridge_slave hairpin on isolated off',
+  setUp: 'ip link set dev br0 up',
+  setAlias: 'ip link set dev v0 alias web/c1:eth0',
+  addAddress4: 'ip addr add 10.210.0.1/22 brd 10.210.3.255 dev br0',
+  addAddress6: 'ip -6 addr add fd00::1/64 dev br0 nodad',
+  addRoute4: 'ip route add default via 10.210.0.2 dev br0',
+  addRoute6: 'ip -6 route add default via fd00::2 dev br0',
+  addRouteMetrics: 'ip route add 10.99.0.0/16 via 10.210.0.2 dev br0 mtu 1300 advmss 1200 metric 5 table 1000',
+  getPort: 'ip -d link show dev v0',
+  refused: 'ip link add name br0 type bridge',
+  refusedWithText: 'ip route add default via 10.99.99.99 dev br0',
+  deleteLink: 'ip link del dev v0',
+}
+
+execFileSync('ip', ['link', 'set', 'lo', 'up'])
+const captures = Object.entries(COMMANDS).map(([name, command]) => {
+  const log = `/tmp/golden.${process.pid}`
+  spawnSync('strace', ['-e', 'trace=sendmsg,recvmsg', '-e', 'read=3,4', '-e', 'write=3,4', '-o', log, ...command.split(' ')])
+  const { requests, answers } = parse(readFileSync(log, 'utf8'))
+  return { name, command, request: requests.at(-1), answer: name === 'getPort' ? answers.reduce((a, b) => (b.length > a.length ? b : a)) : answers.at(-1) }
+})
+const about = `captured with ${execFileSync('ip', ['-V'], { encoding: 'utf8' }).trim()}, Linux ${execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim()}`
+writeFileSync('test/golden/rtnetlink.json', `${JSON.stringify({ about, captures }, undefined, 1)}\n`)
+
+/** Gathers the hex dumps that strace prints after each call. */
+function parse(text) {
+  const requests = []
+  const answers = []
+  let list = answers
+  for (const line of text.split('\n')) {
+    if (line.startsWith('sendmsg(')) list = requests
+    else if (line.startsWith('recvmsg(')) list = line.includes('MSG_PEEK') ? [] : answers
+    else if (/^ \* \d+ bytes in buffer 0/.test(line)) list.push('')
+    else if (line.startsWith(' | ')) list[list.length - 1] += line.slice(10, 59).replaceAll(' ', '')
+  }
+  return { requests, answers }
+}
