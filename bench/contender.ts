@@ -1,0 +1,108 @@
+/** Who is measured: tsnet, and the chain of reference plugins as a runtime executes it. */
+import { type Cost, type Execution, execute, type Outcome, run, sum } from './measure.ts'
+
+export const REFERENCE_FOLDER = '/usr/lib/cni'
+const CNI_VERSION = '1.0.0'
+
+/** A container before its ADD. */
+export interface Container {
+  readonly id: string
+  /** Path of its network namespace. */
+  readonly netns: string
+  /** Published to port 80 of the container; none when absent. */
+  readonly hostPort?: number
+}
+
+export interface Attached {
+  readonly cost: Cost
+  /** The result document, which the runtime hands back at DEL. */
+  readonly result: unknown
+}
+
+export interface Contender {
+  readonly name: string
+  add(container: Container): Attached
+  del(container: Container, result: unknown): Cost
+  /** Takes away what the contender leaves behind when its last attachment has gone. */
+  forget(): void
+}
+
+interface Call {
+  readonly command: 'ADD' | 'DEL'
+  readonly container: Container
+  readonly config: Readonly<Record<string, unknown>>
+}
+
+export interface TsnetOptions {
+  /** Name of the network; default `bench`. */
+  readonly network?: string
+  /** What the configuration says beside the type; default nothing. */
+  readonly config?: Readonly<Record<string, unknown>>
+  /** How the program is run; default as it is. */
+  readonly execute?: (execution: Execution) => Outcome
+}
+
+/** @param plugin Path of the program. */
+export function tsnet(plugin: string, { network = 'bench', config: more = {}, execute: runner = execute }: TsnetOptions = {}): Contender {
+  const config = (container: Container) => ({ cniVersion: CNI_VERSION, name: network, type: 'tsnet', ...more, ...published(container) })
+  return {
+    name: 'tsnet',
+    add: (container) => {
+      const { stdout, ...cost } = runner(callOf(plugin, { command: 'ADD', container, config: config(container) }))
+      return { cost, result: JSON.parse(stdout) }
+    },
+    del: (container, result) => runner(callOf(plugin, { command: 'DEL', container, config: { ...config(container), prevResult: result } })),
+    forget: () => {},
+  }
+}
+
+const BRIDGE = {
+  type: 'bridge',
+  bridge: 'cni0',
+  isGateway: true,
+  isDefaultGateway: true,
+  ipMasq: true,
+  hairpinMode: true,
+  ipam: { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]] },
+}
+const PORTMAP = { type: 'portmap', capabilities: { portMappings: true } }
+
+/** Bridge, which executes host-local itself, then portmap with its result; the other way round at DEL. */
+export function reference(): Contender {
+  const common = { cniVersion: CNI_VERSION, name: 'reference' }
+  const bridge = (command: Call['command'], container: Container, prevResult?: unknown) =>
+    execute(
+      callOf(`${REFERENCE_FOLDER}/bridge`, { command, container, config: { ...common, ...BRIDGE, ...(prevResult !== undefined && { prevResult }) } }),
+    )
+  const portmap = (command: Call['command'], container: Container, prevResult: unknown) =>
+    execute(callOf(`${REFERENCE_FOLDER}/portmap`, { command, container, config: { ...common, ...PORTMAP, ...published(container), prevResult } }))
+  return {
+    name: 'reference',
+    add: (container) => {
+      const first = bridge('ADD', container)
+      const second = portmap('ADD', container, JSON.parse(first.stdout))
+      return { cost: sum([first, second]), result: JSON.parse(second.stdout) }
+    },
+    del: (container, result) => sum([portmap('DEL', container, result), bridge('DEL', container, result)]),
+    forget: () => {
+      run('ip', 'link', 'delete', 'cni0')
+      for (const table of ['nat', 'filter']) for (const action of ['-F', '-X']) run('iptables', '-w', '-t', table, action)
+    },
+  }
+}
+
+function callOf(path: string, { command, container, config }: Call): Execution {
+  const env = {
+    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: container.id,
+    CNI_NETNS: container.netns,
+    CNI_IFNAME: 'eth0',
+    CNI_PATH: REFERENCE_FOLDER,
+  }
+  return { path, env, input: JSON.stringify(config) }
+}
+
+function published({ hostPort }: Container) {
+  return hostPort === undefined ? {} : { runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: 'tcp' }] } }
+}
