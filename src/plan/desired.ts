@@ -82,6 +82,8 @@ export function hostSysctls(bridge: string, families: readonly Family[]): readon
   ]
   const v6: readonly Sysctl[] = [
     { key: `net/ipv6/conf/${bridge}/accept_ra`, value: '0' },
+    // Without a link-local address that is past its duplicate address detection, the host asks for no neighbour on the bridge.
+    { key: `net/ipv6/conf/${bridge}/accept_dad`, value: '0' },
     { key: 'net/ipv6/conf/all/forwarding', value: '1' },
   ]
   return [...(families.includes(4) ? v4 : []), ...(families.includes(6) ? v6 : [])]

@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { aliasOf, desiredOf, macToBytes, macToText } from './desired.ts'
+import { describeStep, diff } from './diff.ts'
+import type { NetworkRecord } from './network.ts'
+import type { Observed } from './observe.ts'
+import { hostVethName, ownerMarkText, ownerText } from './owner.ts'
+import { type AttachmentRecord, recordedPort, recordPort } from './record.ts'
+import { UndoStack } from './undo.ts'
+
+const owner = { network: 'net', containerID: 'c1', ifname: 'eth0' }
+const prefix = (text: string) => parsePrefix(text) as IpPrefix
+const record: AttachmentRecord = {
+  ...owner,
+  format: 1,
+  state: 'attached',
+  netns: { path: '/run/netns/c1', inode: 1 },
+  bootId: 'b',
+  created: '2026-01-01T00:00:00Z',
+  bridge: 'tsnet0',
+  hostVeth: hostVethName(owner),
+  hairpin: true,
+  mtu: 1400,
+  mac: '02:00:00:00:00:01',
+  addresses: [
+    { address: '10.0.0.2/24', gateway: '10.0.0.1' },
+    { address: 'fd00::2/64', gateway: 'fd00::1' },
+  ],
+  routes: [
+    { dst: '0.0.0.0/0', gw: '10.0.0.1' },
+    { dst: '::/0', gw: 'fd00::1' },
+  ],
+  ports: [{ protocol: 'tcp', hostPort: 8080, count: 1, address: '10.0.0.2', containerPort: 80 }],
+}
+const network: NetworkRecord = {
+  bridge: 'tsnet0',
+  createdBridge: true,
+  masquerade: true,
+  gateway: true,
+  subnets: ['10.0.0.0/24', 'fd00::/64'],
+  chosen: false,
+}
+const desired = desiredOf(record, network)
+const complete: Observed = {
+  bridge: { index: 2, up: true, mtu: 1400, mac: new Uint8Array(6), addresses: [prefix('10.0.0.1/24'), prefix('fd00::1/64')] },
+  port: { index: 3, up: true, mtu: 1400, mac: new Uint8Array(6), master: 2, hairpin: true },
+  container: {
+    index: 2,
+    up: true,
+    mtu: 1400,
+    mac: new Uint8Array(6),
+    addresses: desired.container.addresses,
+    routes: desired.container.routes,
+    loopbackUp: true,
+    sysctls: new Map(desired.container.sysctls.map(({ key, value }) => [key, value])),
+  },
+  hostSysctls: new Map(desired.hostSysctls.map(({ key, value }) => [key, value])),
+  missingRules: [],
+}
+const kinds = (observed: Observed) => diff(desired, observed).map(({ kind }) => kind)
+
+test('diff() has nothing to do when everything is as it shall be', () => assert.deepEqual(diff(desired, complete), []))
+
+test('diff() makes everything in order when nothing is there', () => {
+  assert.deepEqual(kinds({ hostSysctls: new Map() }), [
+    'createBridge',
+    'addBridgeAddress',
+    'addBridgeAddress',
+    ...desired.hostSysctls.map(() => 'setHostSysctl'),
+    'createVeth',
+    'setPort',
+    'setContainerSysctls',
+    'setLoopbackUp',
+    'addAddress',
+    'addAddress',
+    'setContainerUp',
+    'addRoute',
+    'addRoute',
+    'writeRules',
+    'announce',
+  ])
+})
+
+test('diff() leaves a bridge alone that is right', () => {
+  const { bridge, hostSysctls } = complete
+  assert.equal(kinds({ ...(bridge && { bridge }), hostSysctls })[0], 'createVeth')
+})
+
+for (const [what, change, expected] of [
+  ['a lost address', { container: { ...complete.container, addresses: [prefix('10.0.0.2/24')] } }, ['addAddress']],
+  ['a lost route', { container: { ...complete.container, routes: [] } }, ['addRoute', 'addRoute']],
+  ['a container interface that is down', { container: { ...complete.container, up: false } }, ['setContainerUp']],
+  ['a port without hairpin', { port: { ...complete.port, hairpin: false } }, ['setPort']],
+  ['a port of another bridge', { port: { ...complete.port, master: 9 } }, ['createVeth']],
+  ['a lost rule', { missingRules: ['nat: -A X'] }, ['writeRules']],
+  ['a bridge that is down', { bridge: { ...complete.bridge, up: false } }, ['setBridgeUp']],
+] as const) {
+  test(`diff() sees ${what}`, () => {
+    const steps = diff(desired, { ...complete, ...change } as Observed)
+    assert.deepEqual(
+      steps.map(({ kind }) => kind).filter((kind) => kind !== 'setPort' || what.includes('hairpin')),
+      expected,
+    )
+    for (const step of steps) assert.match(describeStep(step), /\S/)
+  })
+}
+
+test('hostVethName() is stable, fits, and differs by every part of the owner', () => {
+  assert.equal(hostVethName(owner), hostVethName({ ...owner }))
+  const names = [owner, { ...owner, network: 'other' }, { ...owner, containerID: 'c2' }, { ...owner, ifname: 'eth1' }].map(hostVethName)
+  assert.equal(new Set(names).size, 4)
+  for (const name of names) assert.match(name, /^tsn[0-9a-f]{12}$/)
+})
+
+test('ownerMarkText() and aliasOf() fit where they go, however long the names are', () => {
+  const long = { network: 'n'.repeat(200), containerID: 'c'.repeat(200), ifname: 'eth0' }
+  assert.ok(ownerMarkText(long).length <= 200 && aliasOf(long).length <= 255)
+  assert.notEqual(ownerMarkText(long), ownerMarkText({ ...long, ifname: 'eth1' }))
+  assert.equal(ownerMarkText(owner), ownerText(owner))
+})
+
+test('recordedPort() reads what recordPort() wrote', () => {
+  const port = { protocol: 'udp', hostPort: 53, count: 2, containerPort: 5353 } as const
+  const [address, hostAddress] = [parseAddress('10.0.0.2'), parseAddress('10.9.9.9')]
+  assert.ok(address && hostAddress)
+  for (const value of [
+    { ...port, address },
+    { ...port, address, hostAddress },
+  ])
+    assert.deepEqual(recordedPort(recordPort(value)), value)
+})
+
+test('macToText() and macToBytes() are inverse', () => assert.equal(macToText(macToBytes('02:00:00:00:00:ff')), '02:00:00:00:00:ff'))
+
+test('UndoStack takes back in reverse order, goes on after a failure, and nothing after commit()', () => {
+  const log: string[] = []
+  {
+    using undo = new UndoStack((problem) => log.push(problem))
+    undo.push('first', () => log.push('first'))
+    undo.push('second', () => {
+      throw new Error('no')
+    })
+    undo.push('third', () => log.push('third'))
+  }
+  assert.deepEqual(log, ['third', 'Cannot undo: second: no', 'first'])
+  {
+    using undo = new UndoStack(() => assert.fail())
+    undo.push('never', () => assert.fail())
+    undo.commit()
+  }
+})
