@@ -29,9 +29,11 @@ const MULTICAST: Readonly<Record<Family, string>> = { 4: '224.0.0.0/4', 6: 'ff00
 /** The jumps out of the built-in chains, and what holds for every network. */
 export function baseRules(family: Family): readonly Rule[] {
   const local = '-m addrtype --dst-type LOCAL -j TSNET-DNAT'
+  // The kernel lets no packet from ::1 out of lo, so a translated one would be lost: who asks ::1 must be refused, and try 127.0.0.1.
+  const own = family === 6 ? `! -d ${LOOPBACK[6]} ${local}` : local
   const rules: Rule[] = [
     { table: 'nat', chain: 'PREROUTING', spec: local },
-    { table: 'nat', chain: 'OUTPUT', spec: local },
+    { table: 'nat', chain: 'OUTPUT', spec: own },
     { table: 'nat', chain: 'POSTROUTING', spec: '-j TSNET-MASQ' },
     { table: 'filter', chain: 'FORWARD', spec: '-j TSNET-FORWARD', first: true },
     { table: 'filter', chain: 'TSNET-FORWARD', spec: '-j TSNET-TO' },
@@ -59,7 +61,7 @@ export function networkRules(family: Family, network: NetworkRules): readonly Ru
   return [
     ...(network.masquerade ? subnets.map(out) : []),
     ...subnets.map(hairpin),
-    masquerade(`-s ${LOOPBACK[family]} -o ${bridge}`),
+    ...(family === 4 ? [masquerade(`-s ${LOOPBACK[4]} -o ${bridge}`)] : []),
     to(`-o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`),
     to(`-o ${bridge} -m conntrack --ctstate DNAT -j ACCEPT`),
     to(`! -i ${bridge} -o ${bridge} -j DROP`),
