@@ -1,0 +1,157 @@
+/** Machines made of namespaces: a process that holds them, and ways to run programs inside. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { Talker } from './talker.ts'
+
+export interface Outcome {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface RunOptions {
+  readonly input?: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly timeoutMs?: number
+}
+
+const TIMEOUT_MS = 60_000
+const POLL_MS = 5
+const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** A place where programs can be run: a host, the machine outside, a container. */
+export class Place {
+  readonly name: string
+  /** What stands before a command so that it runs here. */
+  readonly entry: readonly string[]
+  #talker: Talker | undefined
+
+  constructor(name: string, entry: readonly string[]) {
+    this.name = name
+    this.entry = entry
+  }
+
+  /** A process of this place's own, started at the first use. */
+  get talker(): Talker {
+    this.#talker ??= new Talker(this.entry)
+    return this.#talker
+  }
+
+  /** @returns Whatever the program did. */
+  run(argv: readonly string[], { input, env = {}, timeoutMs = TIMEOUT_MS }: RunOptions = {}): Outcome {
+    const [command = '', ...args] = [...this.entry, ...argv]
+    const { status, signal, stdout, stderr, error } = spawnSync(command, args, {
+      encoding: 'utf8',
+      env: { PATH, ...env },
+      timeout: timeoutMs,
+      maxBuffer: 1 << 28,
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      ...(input !== undefined && { input }),
+    })
+    if (error !== undefined && status === null && signal === null) throw error
+    return { status: status ?? (signal === 'SIGKILL' ? 137 : 255), stdout, stderr: error === undefined ? stderr : `${stderr}${error.message}` }
+  }
+
+  /** @returns Standard output. @throws Error when the program failed */
+  exec(argv: readonly string[], options?: RunOptions): string {
+    const { status, stdout, stderr } = this.run(argv, options)
+    if (status !== 0) throw new Error(`${this.name}: ${argv.join(' ')}: status ${status}: ${stderr.trim()}`)
+    return stdout
+  }
+
+  sh(script: string): string {
+    return this.exec(['sh', '-ec', script])
+  }
+
+  /** @returns What `ip -j …` or `bridge -j …` says. */
+  json<T>(...argv: readonly string[]): readonly T[] {
+    return JSON.parse(this.exec(argv) || '[]') as readonly T[]
+  }
+
+  start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+    const [command = '', ...args] = [...this.entry, ...argv]
+    return spawn(command, args, { env: { PATH, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  }
+
+  async stopTalker(): Promise<void> {
+    await this.#talker?.stop()
+  }
+}
+
+/** Owns a network and a mount namespace, with /run and /sys of its own, for as long as its process lives. */
+export class Machine extends Place {
+  readonly pid: number
+  readonly #holder: ChildProcess
+
+  private constructor(name: string, holder: ChildProcess, pid: number) {
+    super(name, ['nsenter', '-t', String(pid), '-n', '-m', '--'])
+    this.pid = pid
+    this.#holder = holder
+  }
+
+  static async start(name: string): Promise<Machine> {
+    const script = [
+      'mount -t tmpfs -o mode=755 tmpfs /run',
+      'mkdir -p /run/netns /run/lock',
+      'mount -t sysfs sysfs /sys',
+      'ip link set lo up',
+      'echo ready',
+      'exec sleep infinity',
+    ].join(' && ')
+    // The signal at the parent's death holds through every exec: not even a killed test run leaves a namespace.
+    const args = ['--pdeathsig', 'KILL', 'unshare', '-n', '-m', '--propagation', 'private', 'sh', '-c', script]
+    const holder = spawn('setpriv', args, { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH } })
+    await new Promise<void>((resolve, reject) => {
+      let problems = ''
+      holder.stderr.on('data', (data) => {
+        problems += data
+      })
+      holder.stdout.once('data', () => resolve())
+      holder.once('error', reject)
+      holder.once('exit', () => reject(new Error(`Cannot make the machine "${name}": ${problems}`)))
+    })
+    return new Machine(name, holder, holder.pid as number)
+  }
+
+  /** A path inside this machine's mount namespace, as everybody else can open it. */
+  path(inside: string): string {
+    return `/proc/${this.pid}/root${inside}`
+  }
+
+  async stop(): Promise<void> {
+    await this.stopTalker()
+    const ended = new Promise((resolve) => this.#holder.once('exit', resolve))
+    this.#holder.kill('SIGKILL')
+    await ended
+  }
+}
+
+/** Waits until something is so; there is no other waiting in these tests. */
+export async function eventually(what: string, holds: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 10_000; !holds(); ) {
+    if (Date.now() > deadline) throw new Error(`It did not come about: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+}
+
+const TOOLS: Readonly<Record<string, string>> = {
+  ip: 'iproute2',
+  bridge: 'iproute2',
+  iptables: 'iptables',
+  'iptables-legacy': 'iptables',
+  'iptables-nft': 'iptables',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
+  unshare: 'util-linux',
+  tcpdump: 'tcpdump',
+  strace: 'strace',
+  socat: 'socat',
+}
+
+/** @throws Error that says what to install */
+export function requireTools(): void {
+  const missing = Object.keys(TOOLS).filter((tool) => !PATH.split(':').some((folder) => existsSync(`${folder}/${tool}`)))
+  if (missing.length === 0) return
+  const packages = [...new Set(missing.map((tool) => TOOLS[tool]))].join(' ')
+  throw new Error(`These tests need ${missing.join(', ')}: apt-get install ${packages}`)
+}

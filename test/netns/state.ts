@@ -1,0 +1,102 @@
+/** What a host consists of, told by other programs than tsnet: for comparing before and after. */
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { CniCall, CniDocument, Host } from './host.ts'
+
+const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
+const SWITCHES = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding', 'net/ipv6/conf/uplink/accept_ra']
+
+/** @returns The rules of both families and both variants, without counters, dates and tables that hold nothing. */
+export function rulesOf(host: Host): string {
+  return SAVERS.filter((saver) => host.run(['test', '-x', `/usr/sbin/${saver}`]).status === 0)
+    .map((saver) => {
+      const lines = host.exec([saver]).split('\n')
+      const kept = lines.filter((line) => /^(-A |\*)/.test(line) || /^:\S+ -/.test(line)).map((line) => line.replace(/ \[\d+:\d+\]$/, ''))
+      return `${saver}\n${kept.filter((line, i) => !line.startsWith('*') || (kept[i + 1]?.startsWith('*') ?? true) === false).join('\n')}`
+    })
+    .join('\n')
+}
+
+/** @returns The relative paths of all files of the state folder. */
+export function stateFiles(host: Host): readonly string[] {
+  const root = host.machine.path('/run/tsnet')
+  if (!existsSync(root)) return []
+  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((path) => statSync(join(root, path)).isFile())
+    .sort()
+}
+
+export function readState(host: Host, path: string): string {
+  return readFileSync(host.machine.path(`/run/tsnet/${path}`), 'utf8')
+}
+
+/** @returns `address owner` of every lease that is held, by the lines of the subnet files. */
+export function leasesOf(host: Host): readonly string[] {
+  return stateFiles(host)
+    .filter((path) => /^networks\/[^/]+\/subnet$/.test(path))
+    .flatMap((path) => readState(host, path).split('\n'))
+    .flatMap((line) => {
+      const [, address, owner] = /^(\S+) leased (\S+)\s*$/.exec(line) ?? []
+      return address === undefined ? [] : [`${address} ${owner}`]
+    })
+    .sort()
+}
+
+/** @returns Records and port claims with their text, and the leases: what must not change when a call is refused. */
+export function bookOf(host: Host): object {
+  const files = stateFiles(host).filter((path) => /^attachments\/|^ports\/.*\/\d+$|\/network\.json$/.test(path))
+  return { files: Object.fromEntries(files.map((path) => [path, readState(host, path)])), leases: leasesOf(host) }
+}
+
+export interface SnapshotOptions {
+  /** The bridge's and the containers' links keep their numbers as long as nobody makes them anew. */
+  readonly kernelOnly?: boolean
+}
+
+/** @returns Everything that ADD may change, as values that can be compared. */
+export function snapshot(host: Host, { kernelOnly = false }: SnapshotOptions = {}): object {
+  const ip = (...argv: readonly string[]) => JSON.parse(host.exec(['ip', '-j', ...argv]) || '[]')
+  return {
+    links: ip('-d', 'link'),
+    addresses: ip('addr'),
+    routes4: ip('route', 'show', 'table', 'all'),
+    routes6: ip('-6', 'route', 'show', 'table', 'all'),
+    rules: rulesOf(host),
+    switches: SWITCHES.map((key) => host.exec(['cat', `/proc/sys/${key}`])),
+    ...(kernelOnly ? {} : { book: bookOf(host) }),
+  }
+}
+
+/** Asserts that a host has nothing of tsnet but empty folders, locks and addresses that are remembered as free. */
+export function assertNothingLeft(host: Host): void {
+  const links = host.json<{ ifname: string }>('ip', '-j', 'link').map(({ ifname }) => ifname)
+  assert.deepEqual(links.sort(), ['lo', 'uplink'], 'links are left')
+  assert.doesNotMatch(rulesOf(host), /tsnet/i, 'rules are left')
+  assertBookEmpty(host)
+}
+
+/** Asserts that no lease, record and port claim is held. */
+export function assertBookEmpty(host: Host): void {
+  assert.deepEqual(leasesOf(host), [], 'leases are left')
+  const files = stateFiles(host)
+  assert.deepEqual(
+    files.filter((path) => path.startsWith('attachments/')),
+    [],
+    'records are left',
+  )
+  const claims = files.filter((path) => /^ports\/.*\/\d+$/.test(path)).filter((path) => readState(host, path).trim() !== '')
+  assert.deepEqual(claims, [], 'port claims are left')
+}
+
+/** Asserts that a call is refused with this code, by one CNI error object, and that nothing is different afterwards. */
+export function assertRefused(host: Host, command: string, call: CniCall, code: number): CniDocument {
+  const before = snapshot(host)
+  const { status, stdout, stderr, json } = host.cni(command, call)
+  assert.equal(json.code, code, `${stdout}${stderr}`)
+  assert.equal(status, 1)
+  assert.ok(typeof json.msg === 'string' && json.msg.length > 0 && !json.msg.includes('\n'), `msg: ${json.msg}`)
+  assert.doesNotMatch(`${stdout}${stderr}`, /\n\s*at |node:internal|\.cjs/, 'a stack trace')
+  assert.deepEqual(snapshot(host), before, 'a refused call changed something')
+  return json
+}

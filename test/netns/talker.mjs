@@ -1,0 +1,83 @@
+// Runs inside a network namespace and does what test/netns/talker.ts asks for, one JSON object a line: serves, asks.
+import { createSocket } from 'node:dgram'
+import { createConnection, createServer } from 'node:net'
+import { createInterface } from 'node:readline'
+
+const TIMEOUT_MS = 5000
+const RETRY_MS = 200
+const servers = new Map()
+
+const actions = {
+  /** Answers everything with who is speaking and whom it hears. */
+  serve: ({ protocol, address, port, name }) =>
+    new Promise((resolve, reject) => {
+      const document = (peer, peerPort) => JSON.stringify({ name, peer: plain(peer), peerPort, port })
+      if (protocol === 'udp') {
+        const socket = createSocket(address.includes(':') ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' })
+        socket.on('message', (_, { address: peer, port: peerPort }) => socket.send(document(peer, peerPort), peerPort, peer))
+        socket.once('error', reject)
+        socket.bind(port, address, () => resolve(keep(protocol, address, port, socket)))
+        return
+      }
+      const server = createServer((socket) => {
+        socket.on('error', () => {})
+        socket.end(document(socket.remoteAddress, socket.remotePort))
+      })
+      server.once('error', reject)
+      server.listen({ port, host: address, ipv6Only: address.includes(':') }, () => resolve(keep(protocol, address, port, server)))
+    }),
+  close: ({ protocol, address, port }) => new Promise((resolve) => servers.get(`${protocol} ${address} ${port}`).close(() => resolve({}))),
+  ask: (question) => (question.protocol === 'udp' ? askUdp(question) : askTcp(question)),
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, action, ...options } = JSON.parse(line)
+  actions[action](options).then(
+    (answer) => console.log(JSON.stringify({ id, answer })),
+    (error) => console.log(JSON.stringify({ id, error: error.code ?? error.message })),
+  )
+}
+
+function askTcp({ address, port, localAddress, localPort }) {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const socket = createConnection({ host: address, port, ...(localAddress && { localAddress }), ...(localPort && { localPort }) })
+    socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error('no answer')))
+    socket.on('data', (data) => (text += data))
+    socket.once('error', reject)
+    socket.once('end', () => resolve(JSON.parse(text)))
+  })
+}
+
+/** A datagram may get lost, so it is sent again until the answer comes. */
+function askUdp({ address, port, localPort, expect }) {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
+    const send = () => socket.send('?', port, address, () => {})
+    const again = setInterval(send, RETRY_MS)
+    const finish = (end, value) => {
+      clearInterval(again)
+      clearTimeout(limit)
+      socket.close()
+      end(value)
+    }
+    let last = 'no answer'
+    const limit = setTimeout(() => finish(reject, new Error(last)), TIMEOUT_MS)
+    socket.on('error', (error) => finish(reject, error))
+    socket.on('message', (data) => {
+      const answer = JSON.parse(data)
+      if (expect === undefined || answer.name === expect) finish(resolve, answer)
+      else last = `only ${answer.name} answers`
+    })
+    socket.bind(localPort ?? 0, send)
+  })
+}
+
+function keep(protocol, address, port, server) {
+  servers.set(`${protocol} ${address} ${port}`, server)
+  return {}
+}
+
+function plain(address) {
+  return address.replace(/^::ffff:/, '')
+}

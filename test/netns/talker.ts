@@ -1,0 +1,91 @@
+/** A process that speaks TCP and UDP from inside a namespace: real sockets, asked for over a pipe. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+export type TransportProtocol = 'tcp' | 'udp'
+
+export interface Endpoint {
+  readonly protocol: TransportProtocol
+  readonly address: string
+  readonly port: number
+}
+
+export interface Question extends Endpoint {
+  readonly localAddress?: string
+  readonly localPort?: number
+  /** UDP: whose answer is waited for; others are passed over. */
+  readonly expect?: string
+}
+
+/** What a server says: its name, and whom it hears. */
+export interface Answer {
+  readonly name: string
+  readonly peer: string
+  readonly peerPort: number
+  readonly port: number
+}
+
+interface Waiting {
+  readonly resolve: (answer: Answer) => void
+  readonly reject: (error: Error) => void
+}
+
+export class Talker {
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #waiting = new Map<number, Waiting>()
+  #next = 0
+
+  /** @param entry What stands before the command so that it runs in the namespace. */
+  constructor(entry: readonly string[]) {
+    const [command = '', ...args] = [...entry, process.execPath, join(process.cwd(), 'test/netns/talker.mjs')]
+    this.#child = spawn(command, args, { env: {} })
+    this.#child.stderr.pipe(process.stderr)
+    this.#child.stdin.on('error', () => {})
+    this.#child.once('exit', () => this.#end())
+    createInterface({ input: this.#child.stdout }).on('line', (line) => this.#receive(line))
+  }
+
+  /** Returns when the port is open. @throws Error with the errno name */
+  async serve(endpoint: Endpoint, name: string): Promise<void> {
+    await this.#send('serve', { ...endpoint, name })
+  }
+
+  async close(endpoint: Endpoint): Promise<void> {
+    await this.#send('close', endpoint)
+  }
+
+  /** @throws Error with the errno name, or "no answer" */
+  ask(question: Question): Promise<Answer> {
+    return this.#send('ask', question)
+  }
+
+  stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#child.once('exit', () => resolve())
+      this.#child.kill('SIGKILL')
+    })
+  }
+
+  #send(action: string, options: object): Promise<Answer> {
+    const id = this.#next++
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject })
+      this.#child.stdin.write(`${JSON.stringify({ id, action, ...options })}\n`)
+    })
+  }
+
+  #receive(line: string): void {
+    const { id, answer, error } = JSON.parse(line) as { id: number; answer: Answer; error?: string }
+    const waiting = this.#waiting.get(id)
+    this.#waiting.delete(id)
+    if (error === undefined) waiting?.resolve(answer)
+    else waiting?.reject(new Error(error))
+  }
+
+  #end(): void {
+    for (const { reject } of this.#waiting.values()) reject(new Error('The talker has ended'))
+    this.#waiting.clear()
+  }
+}
