@@ -5,7 +5,8 @@ import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
-import type { Backend, RuleChange, RulePart } from '../nat/backend.ts'
+import type { Backend, RulePart } from '../nat/backend.ts'
+import type { NetworkRules } from '../nat/model.ts'
 import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
@@ -21,8 +22,10 @@ export interface ApplyContext {
   readonly container: NetlinkSocket
   readonly netns: Netns
   readonly backend: Backend
-  /** Whether what the rules of all networks share may be missing, so that it must be looked for. */
-  readonly base: RuleChange['base']
+  /** Whether the network is new or has changed, so that its own rules and what all networks share may be missing. */
+  readonly fresh: boolean
+  /** Rules of the network that its changed configuration no longer wants. */
+  readonly formerRules: readonly NetworkRules[]
   readonly undo: UndoStack
   /** Whether another network relies on the host's switches, so that they must stay when this ADD is taken back. */
   readonly alone: () => boolean
@@ -89,12 +92,13 @@ function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
   })
 }
 
-function writeRules(rules: RulePart, context: ApplyContext): void {
-  const part = context.base === 'ensure' ? rules : { ...rules, networks: [] }
-  context.undo.push('rules', () =>
-    context.backend.startChange({ remove: part, base: context.base === 'ensure' && context.alone() ? 'drop' : 'keep' }).finish(),
+function writeRules(rules: RulePart, { fresh, formerRules, backend, undo, alone }: ApplyContext): void {
+  const part = fresh ? rules : { ...rules, networks: [] }
+  const former = { networks: formerRules, attachments: [] }
+  undo.push('rules', () =>
+    backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && alone() ? 'drop' : 'keep' }).finish(),
   )
-  context.backend.startChange({ add: part, base: context.base }).finish()
+  backend.startChange({ add: part, remove: former, base: fresh ? 'ensure' : 'keep' }).finish()
 }
 
 /**

@@ -54,15 +54,21 @@ export function aliasOf(owner: Owner): string {
   return `tsnet ${ownerText(owner)}`.slice(0, 255)
 }
 
-/** @returns The network's record as it is once the network is set up. */
-export function networkRecordOf(network: Network, createdBridge: boolean, chosen: boolean): NetworkRecord {
+/**
+ * @param more Whether tsnet makes the bridge, whether the subnet was chosen, and former subnets that still have attachments
+ * @returns The network's record as it is once the network is set up
+ */
+export function networkRecordOf(
+  network: Network,
+  more: { readonly created: boolean; readonly chosen: boolean; readonly keep: readonly string[] },
+): NetworkRecord {
   return {
     bridge: network.bridge,
-    createdBridge,
+    createdBridge: more.created,
     masquerade: network.ipMasq,
     gateway: network.isGateway,
-    subnets: subnetsOf(network.rangeSets).map(formatPrefix),
-    chosen,
+    subnets: [...new Set([...subnetsOf(network.rangeSets).map(formatPrefix), ...more.keep])],
+    chosen: more.chosen,
   }
 }
 

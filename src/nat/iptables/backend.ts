@@ -83,7 +83,8 @@ function reconcile(family: Family, change: FamilyChange): void {
 
 function difference(family: Family, change: FamilyChange, saved: SavedRules): TableChange {
   const base = baseRules(family)
-  const remove = change.remove.filter((rule) => saved.rules.has(ruleKey(rule)))
+  const wanted = new Set(change.add.map(ruleKey))
+  const remove = change.remove.filter((rule) => saved.rules.has(ruleKey(rule)) && !wanted.has(ruleKey(rule)))
   if (change.add.length > 0 || change.base === 'ensure') {
     const add = [...base, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
     return { add, remove, createChains: chainsOf(family).filter((chain) => !saved.chains.has(chain)), deleteChains: [] }

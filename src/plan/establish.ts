@@ -1,0 +1,82 @@
+/** Brings a network's choices into being: bridge and subnet, written down before the first change to the kernel. */
+import { CNI_CODE, TsnetError } from '../error.ts'
+import type { Backend } from '../nat/backend.ts'
+import type { NetworkRules } from '../nat/model.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { formatPrefix } from '../wire/ip-address.ts'
+import { bridgeAddressesOf, networkRecordOf } from './desired.ts'
+import {
+  chooseNetwork,
+  forgetNetwork,
+  type Network,
+  type NetworkConfig,
+  type NetworkRecord,
+  readNetwork,
+  recallNetwork,
+  rulesOfNetwork,
+  writeNetwork,
+} from './network.ts'
+import { observeBridge } from './observe.ts'
+import { listOwners } from './record.ts'
+import { lockHost, type StateFolder } from './state-folder.ts'
+import type { UndoStack } from './undo.ts'
+
+export interface EstablishContext {
+  readonly state: StateFolder
+  readonly backend: Backend
+  readonly host: NetlinkSocket
+  readonly undo: UndoStack
+}
+
+export interface Established extends Disposable {
+  readonly network: Network
+  readonly record: NetworkRecord
+  /** Whether it came into being or changed just now, so that nothing in the kernel can be taken for granted. */
+  readonly fresh: boolean
+  /** Rules of the network as it was before its configuration changed. */
+  readonly formerRules: readonly NetworkRules[]
+}
+
+/**
+ * The caller holds the network's lock, and disposes what it gets when the attachment is complete: until then a new
+ * network holds the host's lock, so that no other one chooses the same at the same moment.
+ * @throws TsnetError with CNI code 7 when the configuration cannot be had on this host, 50 when tools are missing
+ */
+export function establish(config: NetworkConfig, context: EstablishContext): Established {
+  const { state, backend, host, undo } = context
+  const former = readNetwork(state, config.name)
+  const standing = former && standingNetwork(config, former, host)
+  if (former !== undefined && standing !== undefined)
+    return { network: standing, record: former, fresh: false, formerRules: [], [Symbol.dispose]: () => {} }
+  const lock = lockHost(state)
+  try {
+    const network = chooseNetwork(state, host, config)
+    const live = former !== undefined && listOwners(state, config.name).length > 0
+    if (live && former.bridge !== network.bridge) throw bridgeChanged(config.name, former.bridge, network.bridge)
+    if (network.isGateway) backend.ensureAvailable([...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
+    const created = observeBridge(host, network.bridge) === undefined || (former?.createdBridge === true && former.bridge === network.bridge)
+    const record = networkRecordOf(network, { created, chosen: config.rangeSets.length === 0, keep: live ? former.subnets : [] })
+    undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
+    writeNetwork(state, network.name, record)
+    return { network, record, fresh: true, formerRules: live ? rulesOfNetwork(former) : [], [Symbol.dispose]: () => lock[Symbol.dispose]() }
+  } catch (error) {
+    lock[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** @returns The network, unless its configuration has changed since or its bridge is not as it was. */
+function standingNetwork(config: NetworkConfig, known: NetworkRecord, host: NetlinkSocket): Network | undefined {
+  const network = recallNetwork(config, known)
+  const bridge = network && observeBridge(host, network.bridge)
+  if (network === undefined || bridge === undefined) return undefined
+  const present = bridge.addresses.map(formatPrefix)
+  return bridgeAddressesOf(network).every((prefix) => present.includes(formatPrefix(prefix))) ? network : undefined
+}
+
+function bridgeChanged(name: string, former: string, wanted: string): TsnetError {
+  return new TsnetError('TSNET_NETWORK', `Cannot move network "${name}" from bridge "${former}" to "${wanted}": it has attachments`, {
+    cniCode: CNI_CODE.invalidConfig,
+    hint: 'Detach them first, or keep the bridge',
+  })
+}

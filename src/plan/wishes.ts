@@ -1,0 +1,108 @@
+/** From what a caller wishes to what the attachment gets: addresses, routes, ports. */
+import { CNI_CODE, TsnetError } from '../error.ts'
+import { leaseOwner } from '../ipam/lease.ts'
+import { openSubnet } from '../ipam/open-subnet.ts'
+import { type RangeSet, rangeWith } from '../ipam/range.ts'
+import { formatHostPort, type Protocol, type PublishedPort, portsConflict } from '../nat/model.ts'
+import { containsAddress, formatAddress, formatPrefix, type IpAddress, parsePrefix } from '../wire/ip-address.ts'
+import type { Network } from './network.ts'
+import type { Owner } from './owner.ts'
+import type { RecordedAddress, RecordedRoute } from './record.ts'
+import { networkFolder, type StateFolder } from './state-folder.ts'
+import type { UndoStack } from './undo.ts'
+
+/** A port as the caller wants it; without an address it is published in every family that the attachment has. */
+export interface PortWish {
+  readonly hostPort: number
+  readonly containerPort: number
+  readonly count: number
+  readonly protocol: Protocol
+  /** 0.0.0.0 and :: stand for every address of that family. */
+  readonly hostIP?: IpAddress
+}
+
+export interface Wishes {
+  /** At most one for each range set. */
+  readonly addresses: readonly { readonly address: IpAddress }[]
+  /** A route without gateway leaves by the network's. */
+  readonly routes: readonly RecordedRoute[]
+  readonly ports: readonly PortWish[]
+}
+
+export interface Acquisition {
+  readonly wishes: Wishes['addresses']
+  readonly state: StateFolder
+  readonly undo: UndoStack
+}
+
+/** One address of each range set. A wish that no set could fulfil is refused. */
+export function acquireAddresses(owner: Owner, network: Network, { wishes, state, undo }: Acquisition): readonly RecordedAddress[] {
+  const stray = wishes.find(({ address }) => !network.rangeSets.some((set) => belongsTo(set, address)))
+  if (stray !== undefined) {
+    throw new TsnetError(
+      'TSNET_REQUESTED_ADDRESS',
+      `Cannot hand out ${formatAddress(stray.address)}: it is in no range of network "${network.name}"`,
+      { cniCode: CNI_CODE.invalidConfig },
+    )
+  }
+  const holder = leaseOwner(owner.containerID, owner.ifname)
+  const options = { folder: networkFolder(state, network.name), network: network.name, rangeSets: network.rangeSets }
+  undo.push('leases', () => {
+    using store = openSubnet(options)
+    store.releaseAll(holder)
+  })
+  using store = openSubnet(options)
+  return network.rangeSets.map((set, i) => {
+    const wish = wishes.find(({ address }) => belongsTo(set, address))
+    const { address, prefixLength, gateway } = store.acquire(holder, i, wish?.address)
+    return { address: formatPrefix({ address, prefixLength }), ...(network.isGateway && { gateway: formatAddress(gateway) }) }
+  })
+}
+
+/** A set that has a subnet for the address; whether the address may be handed out is for the store to say. */
+function belongsTo(set: RangeSet, address: IpAddress): boolean {
+  return rangeWith(set, address) !== undefined || set.some(({ subnet }) => containsAddress(subnet, address))
+}
+
+/** The default route of each family, then what the configuration adds; a route without gateway leaves by the network's. */
+export function routesFor(wishes: Wishes, network: Network, addresses: readonly RecordedAddress[]): readonly RecordedRoute[] {
+  const gatewayOf = (dst: string) => addresses.find(({ address }) => address.includes(':') === dst.includes(':'))?.gateway
+  const configured = wishes.routes.map((route) => {
+    const gw = route.gw ?? gatewayOf(route.dst)
+    return { ...route, ...(gw !== undefined && { gw }) }
+  })
+  const defaults = network.isDefaultGateway
+    ? addresses.flatMap(({ address, gateway }) => (gateway === undefined ? [] : [{ dst: address.includes(':') ? '::/0' : '0.0.0.0/0', gw: gateway }]))
+    : []
+  return [...defaults.filter(({ dst }) => !configured.some((route) => route.dst === dst)), ...configured]
+}
+
+/** @throws TsnetError with CNI code 7 for two wishes of the same port, or one that no address of the attachment can serve */
+export function portsFor(wishes: Wishes, network: Network, addresses: readonly RecordedAddress[]): readonly PublishedPort[] {
+  const targets = addresses.map(({ address }) => parseHost(address))
+  const ports = wishes.ports.flatMap(({ hostIP, ...wish }) => {
+    const fitting = targets.filter((address) => hostIP === undefined || hostIP.family === address.family)
+    const hostAddress = hostIP === undefined || hostIP.value === 0n ? undefined : hostIP
+    if (fitting.length === 0 || !network.isGateway) {
+      throw refusePort(
+        `Cannot publish port ${wish.hostPort}: ${network.isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`,
+      )
+    }
+    return fitting.map((address) => ({ ...wish, ...(hostAddress && { hostAddress }), address }))
+  })
+  for (const [i, port] of ports.entries()) {
+    const twin = ports.slice(0, i).find((other) => portsConflict(other, port))
+    if (twin !== undefined) throw refusePort(`Cannot publish ${formatHostPort(port)}: the request publishes ${formatHostPort(twin)} too`)
+  }
+  return ports
+}
+
+function parseHost(address: string): IpAddress {
+  const prefix = parsePrefix(address)
+  if (prefix === undefined) throw new TypeError(`${JSON.stringify(address)} is no address with a prefix length`)
+  return prefix.address
+}
+
+function refusePort(message: string): TsnetError {
+  return new TsnetError('TSNET_CONFIG', message, { cniCode: CNI_CODE.invalidConfig })
+}
