@@ -1,1 +1,40 @@
-process.stderr.write('not yet\n')
+/** The command for people. */
+import { runCommandLine } from '../cli/command-line.ts'
+import { formatError } from '../cli/render-error.ts'
+import type { Shell } from '../cli/shell.ts'
+import { TsnetError } from '../error.ts'
+import { missingCapabilities } from '../sys/capability.ts'
+import { openContext } from './context.ts'
+
+declare const TSNET_VERSION: string
+
+const DEFAULT_COLUMNS = 80
+
+const { env, stdout, stderr } = process
+
+const shell: Shell = {
+  env,
+  cwd: process.cwd(),
+  style: {
+    terminal: stdout.isTTY === true,
+    columns: stdout.columns || DEFAULT_COLUMNS,
+    colours: stdout.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
+  },
+  userID: process.geteuid?.() ?? 0,
+  print: (text) => void stdout.write(text),
+  missingCapabilities,
+  openContext,
+}
+
+// A reader that has seen enough, such as head, is no failure; a full disk is.
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') fail(new TsnetError('TSNET_OUTPUT', 'Cannot write to standard output', { cause: error }))
+})
+stderr.on('error', () => {})
+
+runCommandLine(process.argv.slice(2), shell, TSNET_VERSION).catch(fail)
+
+function fail(error: unknown): void {
+  stderr.write(formatError(error, env['TSNET_DEBUG'] === '1'))
+  process.exitCode = 1
+}

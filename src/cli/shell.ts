@@ -1,0 +1,19 @@
+/** What a command sees of the process that it runs in; bin/cli.ts makes it, tests make their own. */
+import type { PlanContext } from '../plan/attach.ts'
+import type { Capability } from '../sys/capability.ts'
+import type { Style } from './style.ts'
+
+export interface Shell {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  /** How standard output looks: a terminal or not. */
+  readonly style: Style
+  /** 0 for root. */
+  readonly userID: number
+  /** Writes to standard output. */
+  print(text: string): void
+  /** @returns Those of `wanted` that the process lacks. */
+  missingCapabilities(wanted: readonly Capability[]): readonly Capability[]
+  /** @throws TsnetError when the environment names a bad state folder */
+  openContext(): PlanContext
+}
