@@ -25,9 +25,23 @@ const options = (addonDir) => ({
   logLevel: 'warning',
 })
 
+/** yargs asks for import.meta.url, which a CJS bundle lacks, to find texts for people that are built in anyway: it is told of a place where nothing is. */
+const withYargs = {
+  banner: { js: "const TSNET_YARGS_URL = require('node:url').pathToFileURL(__dirname + '/yargs/lib/platform-shims/esm.mjs').href" },
+  define: { 'import.meta.url': 'TSNET_YARGS_URL', 'import.meta.resolve': 'undefined' },
+}
+
 mkdirSync(join(dist, 'bin'), { recursive: true })
 await build({ ...options('.'), entryPoints: { cni: 'src/bin/cni.ts' }, outdir: 'dist', minify: true, keepNames: false })
-await build({ ...options('.'), entryPoints: { cli: 'src/bin/cli.ts' }, outdir: 'dist', external: ['netlink', 'koffi'] })
+await build({
+  ...options('.'),
+  entryPoints: { cli: 'src/bin/cli.ts' },
+  outdir: 'dist',
+  minify: true,
+  external: ['netlink', 'koffi'],
+  banner: withYargs.banner,
+  define: { ...options('.').define, ...withYargs.define },
+})
 replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 for (const type of PLUGIN_TYPES) replace(join(dist, 'bin', type), (path) => writeFileSync(path, entry(type), { mode: 0o755 }))
 
@@ -40,6 +54,8 @@ if (process.argv.includes('--tests')) {
       .map((path) => ({ in: path, out: path.replaceAll('/', '--').replace(/\.ts$/, '') })),
     outdir: 'build/test',
     external: ['netlink', 'koffi', 'fast-check'],
+    banner: withYargs.banner,
+    define: { ...options('../../dist').define, ...withYargs.define },
     sourcemap: 'inline',
   })
 }
