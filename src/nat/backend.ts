@@ -11,6 +11,8 @@ export interface RulePart {
 export interface RuleChange {
   readonly add?: RulePart
   readonly remove?: RulePart
+  /** What should be there already: it is made good where something else turns out to be missing. */
+  readonly expect?: RulePart
   /** What holds for all networks: `keep` expects it there, `ensure` makes what is missing, `drop` deletes it if nothing uses it. */
   readonly base: 'keep' | 'ensure' | 'drop'
 }

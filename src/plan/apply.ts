@@ -98,7 +98,8 @@ function writeRules(rules: RulePart, { fresh, formerRules, backend, undo, alone 
   undo.push('rules', () =>
     backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && alone() ? 'drop' : 'keep' }).finish(),
   )
-  backend.startChange({ add: part, remove: former, base: fresh ? 'ensure' : 'keep' }).finish()
+  const expect = { networks: fresh ? [] : rules.networks, attachments: [] }
+  backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }).finish()
 }
 
 /**

@@ -28,9 +28,9 @@ export const iptables: Backend = {
 
 /** Both families run at the same time. */
 function startChange(change: RuleChange): PendingChange {
-  const { add = NOTHING, remove = NOTHING } = change
+  const { add = NOTHING, remove = NOTHING, expect = NOTHING } = change
   const pending = familiesInUse(add, remove).map((family) => {
-    const wanted = { add: rulesOf(family, add), remove: rulesOf(family, remove), base: change.base }
+    const wanted = { add: rulesOf(family, add), expect: rulesOf(family, expect), remove: rulesOf(family, remove), base: change.base }
     return startFamily(family, wanted)
   })
   return {
@@ -43,6 +43,7 @@ function startChange(change: RuleChange): PendingChange {
 
 interface FamilyChange {
   readonly add: readonly Rule[]
+  readonly expect: readonly Rule[]
   readonly remove: readonly Rule[]
   readonly base: RuleChange['base']
 }
@@ -84,16 +85,29 @@ function reconcile(family: Family, change: FamilyChange): void {
 function difference(family: Family, change: FamilyChange, saved: SavedRules): TableChange {
   const base = baseRules(family)
   const wanted = new Set(change.add.map(ruleKey))
-  const remove = change.remove.filter((rule) => saved.rules.has(ruleKey(rule)) && !wanted.has(ruleKey(rule)))
+  const remove = asSaved(
+    saved,
+    change.remove.filter((rule) => !wanted.has(ruleKey(rule))),
+  )
   if (change.add.length > 0 || change.base === 'ensure') {
-    const add = [...base, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
+    const add = [...base, ...change.expect, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
     return { add, remove, createChains: chainsOf(family).filter((chain) => !saved.chains.has(chain)), deleteChains: [] }
   }
   if (change.base === 'drop' && !usedByOthers(saved, [...base, ...remove])) {
-    const present = base.filter((rule) => saved.rules.has(ruleKey(rule)))
-    return { add: [], remove: [...remove, ...present], createChains: [], deleteChains: OUR_CHAINS.filter((chain) => saved.chains.has(chain)) }
+    return {
+      add: [],
+      remove: [...remove, ...asSaved(saved, base)],
+      createChains: [],
+      deleteChains: OUR_CHAINS.filter((chain) => saved.chains.has(chain)),
+    }
   }
   return { add: [], remove, createChains: [], deleteChains: [] }
+}
+
+/** @returns The rules as often as each is there: one that a firewall's reload doubled would keep its chain in use. */
+function asSaved(saved: SavedRules, rules: readonly Rule[]): readonly Rule[] {
+  const once = new Map(rules.map((rule) => [ruleKey(rule), rule]))
+  return [...once].flatMap(([key, rule]) => Array.from({ length: saved.rules.get(key) ?? 0 }, () => rule))
 }
 
 /** @returns Our chains as `table chain`; IPv6 has none in the table raw. */
@@ -111,10 +125,8 @@ function removeOwner(owner: string): void {
   const mark = ownerMark(owner)
   for (const family of FAMILIES) {
     if (caught(() => findIptables(family, 'restore')).length > 0) continue
-    const rules = [...readRules(family).rules]
-      .filter(([key]) => key.includes(` ${mark} `))
-      .flatMap(([key, count]) => Array.from({ length: count }, () => ruleFromKey(key)))
-    if (rules.length > 0) reconcile(family, { add: [], remove: rules, base: 'keep' })
+    const rules = [...readRules(family).rules.keys()].filter((key) => key.includes(` ${mark} `)).map(ruleFromKey)
+    if (rules.length > 0) reconcile(family, { add: [], expect: [], remove: rules, base: 'keep' })
   }
 }
 
