@@ -5,7 +5,7 @@ import { MAX_CONFIG_BYTES, parseEnvironment } from '../cni/request.ts'
 import { SUPPORTED_VERSIONS, versionDocument } from '../cni/version.ts'
 import { isErrno } from '../error.ts'
 import { runPlugin } from '../plugins/run.ts'
-import { sleep } from '../sys/sleep.ts'
+import { sleep } from '../sys/time.ts'
 import { openContext } from './context.ts'
 
 declare const TSNET_VERSION: string

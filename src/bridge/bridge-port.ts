@@ -1,7 +1,7 @@
 /** A port of a bridge: the host end of a container's veth pair. */
 import { changeLink, findLink, type LinkId } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { sleep } from '../sys/sleep.ts'
+import { now, sleep } from '../sys/time.ts'
 import { BR_STATE_FORWARDING, type BridgePort } from '../wire/link.ts'
 
 const FORWARDING_LIMIT_MS = 1000
@@ -23,9 +23,9 @@ export function findBridgePort(rt: NetlinkSocket, id: LinkId): BridgePort | unde
  * @returns false when it did not happen within a second
  */
 export function waitForForwarding(rt: NetlinkSocket, id: LinkId): boolean {
-  const deadline = performance.now() + FORWARDING_LIMIT_MS
+  const deadline = now() + FORWARDING_LIMIT_MS
   while (findBridgePort(rt, id)?.state !== BR_STATE_FORWARDING) {
-    if (performance.now() > deadline) return false
+    if (now() > deadline) return false
     sleep(POLL_MS)
   }
   return true

@@ -45,10 +45,3 @@ export function setBridgeUp(rt: NetlinkSocket, name: string): void {
 export function deleteBridge(rt: NetlinkSocket, name: string): boolean {
   return deleteLink(rt, name)
 }
-
-/** @returns A locally administered unicast address. It must be unique on the bridge, not secret. */
-export function randomMac(): Uint8Array {
-  const mac = Uint8Array.from({ length: 6 }, () => Math.floor(Math.random() * 256))
-  mac[0] = ((mac[0] as number) & 0xfc) | 0x02
-  return mac
-}

@@ -12,8 +12,9 @@ export interface VethOptions {
   readonly bridgeIndex: number
   /** Bytes, both ends. */
   readonly mtu: number
-  /** The container end's address; the kernel draws one when absent. */
-  readonly mac?: Uint8Array
+  /** Six bytes each. */
+  readonly hostMac: Uint8Array
+  readonly mac: Uint8Array
   /** Who the link belongs to, for `ip -d link`; at most 255 bytes. */
   readonly alias: string
 }
@@ -24,15 +25,20 @@ export interface VethOptions {
  * @throws TsnetError with CNI code 101 when the container has an interface of that name
  */
 export function createVeth(host: NetlinkSocket, container: NetlinkSocket, options: VethOptions): void {
-  if (findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname)
   // The peer must not be up yet: the kernel links the two ends only after creating it (ENOTCONN).
   const peer: PeerLink = {
     ifname: options.ifname,
     mtu: options.mtu,
-    ...(options.mac && { address: options.mac }),
+    address: options.mac,
     netNsFd: options.netnsFd,
   }
-  const link = { ifname: options.hostName, mtu: options.mtu, master: options.bridgeIndex, linkinfo: { kind: 'veth', veth: { peer } } }
+  const link = {
+    ifname: options.hostName,
+    address: options.hostMac,
+    mtu: options.mtu,
+    master: options.bridgeIndex,
+    linkinfo: { kind: 'veth', veth: { peer } },
+  }
   try {
     createLink(host, `create the veth pair "${options.hostName}" and "${options.ifname}"`, link, IFF_UP)
   } catch (error) {

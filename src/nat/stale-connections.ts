@@ -2,43 +2,47 @@
 import { isErrno } from '../error.ts'
 import { deleteConntrack, listConntrack, openConntrack } from '../netlink/conntrack.ts'
 import { listAddresses, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6 } from '../wire/address.ts'
 import type { Conntrack, Tuple } from '../wire/conntrack.ts'
 import { addressFromBytes, type IpAddress } from '../wire/ip-address.ts'
-import type { Protocol, PublishedPort } from './model.ts'
+import type { PublishedPort } from './model.ts'
 
 /** @see include/uapi/linux/in.h */
-const IPPROTO: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17, sctp: 132 }
+const IPPROTO_UDP = 17
 
 /**
- * Deletes the entries whose first packet went to one of the host ports, except those that lead to where the port leads now.
- * UDP needs it: a client that goes on sending keeps its entry, and with it the old destination, alive for ever.
+ * Deletes the UDP entries whose first packet went to one of the host ports, except those that lead to where it leads now.
+ * A UDP client that goes on sending keeps its entry, and with it the old destination, alive for ever. The connections of
+ * TCP and SCTP end by themselves, and the kernel takes 4 ms to walk its table: without a UDP port it is left alone.
  * @param keep `current` spares the connections of the ports' own addresses, `none` deletes them too
  * @returns How many were deleted
  */
 export function forgetConnections(ports: readonly PublishedPort[], keep: 'current' | 'none'): number {
-  if (ports.length === 0) return 0
+  const udp = ports.filter(({ protocol }) => protocol === 'udp')
+  if (udp.length === 0) return 0
   using ct = openConntrack()
   const hostAddresses = addressesOfHost()
   let deleted = 0
-  for (const [kind, group] of groupByKind(ports)) {
-    const [family, protocol] = kind.split(' ').map(Number) as [number, number]
-    for (const entry of list(family, protocol)) {
+  for (const family of [4, 6] as const) {
+    const group = udp.filter(({ address }) => address.family === family)
+    const kernelFamily = family === 4 ? AF_INET : AF_INET6
+    for (const entry of group.length === 0 ? [] : list(ct, kernelFamily)) {
       const port = group.find((candidate) => wentTo(entry, candidate, hostAddresses))
       if (port === undefined || (keep === 'current' && leadsTo(entry, port.address))) continue
-      if (deleteConntrack(ct, family, entry)) deleted++
+      if (deleteConntrack(ct, kernelFamily, entry)) deleted++
     }
   }
   return deleted
+}
 
-  function list(family: number, protocol: number): readonly Conntrack[] {
-    try {
-      return listConntrack(ct, family, protocol)
-    } catch (error) {
-      // A kernel without connection tracking over netlink keeps no such entries that NAT rules of ours could have made.
-      if (isErrno(error, 'EOPNOTSUPP', 'EPROTONOSUPPORT', 'EINVAL')) return []
-      throw error
-    }
+function list(ct: NetlinkSocket, family: number): readonly Conntrack[] {
+  try {
+    return listConntrack(ct, family, IPPROTO_UDP)
+  } catch (error) {
+    // A kernel without connection tracking over netlink keeps no such entries that NAT rules of ours could have made.
+    if (isErrno(error, 'EOPNOTSUPP', 'EPROTONOSUPPORT', 'EINVAL')) return []
+    throw error
   }
 }
 
@@ -48,15 +52,6 @@ function addressesOfHost(): readonly IpAddress[] {
     const bytes = local ?? address
     return bytes === undefined ? [] : [addressFromBytes(bytes)]
   })
-}
-
-function groupByKind(ports: readonly PublishedPort[]): ReadonlyMap<string, readonly PublishedPort[]> {
-  const groups = new Map<string, PublishedPort[]>()
-  for (const port of ports) {
-    const kind = `${port.address.family === 4 ? AF_INET : AF_INET6} ${IPPROTO[port.protocol]}`
-    groups.set(kind, [...(groups.get(kind) ?? []), port])
-  }
-  return groups
 }
 
 function wentTo(entry: Conntrack, port: PublishedPort, hostAddresses: readonly IpAddress[]): boolean {

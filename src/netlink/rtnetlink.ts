@@ -1,7 +1,8 @@
 /** The verbs of rtnetlink on links, addresses and routes: kernel words, one request each. @see rtnetlink(7) */
 import { isErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
-import { decodeLink, encodeLink, type Link, type LinkHeader, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from '../wire/link.ts'
+import type { ByteWriter } from '../wire/byte-writer.ts'
+import { decodeLink, encodeLink, type Link, type LinkHeader, RTEXT_FILTER_SKIP_STATS, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink-message.ts'
 import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
@@ -21,9 +22,8 @@ export function openRtnetlink(): NetlinkSocket {
 /** @returns The link, or undefined when there is none of that name or index. */
 export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefined {
   try {
-    return rt.get({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body: (w) => encodeLink(w, header(id), named(id)) }, (m) =>
-      decodeLink(m.body),
-    )
+    const body = (w: ByteWriter) => encodeLink(w, header(id), { ...named(id), extMask: RTEXT_FILTER_SKIP_STATS })
+    return rt.get({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body }, (m) => decodeLink(m.body))
   } catch (error) {
     if (isErrno(error, 'ENODEV')) return undefined
     throw error
@@ -31,7 +31,10 @@ export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefine
 }
 
 export function listLinks(rt: NetlinkSocket): readonly ObservedLink[] {
-  return rt.dump({ operation: 'list the links', type: RTM_GETLINK, body: (w) => encodeLink(w, header(0), {}) }, (m) => decodeLink(m.body))
+  return rt.dump(
+    { operation: 'list the links', type: RTM_GETLINK, body: (w) => encodeLink(w, header(0), { extMask: RTEXT_FILTER_SKIP_STATS }) },
+    (m) => decodeLink(m.body),
+  )
 }
 
 /** @param flags IFF_UP and the like, to be set at once. @throws KernelError EEXIST when the name is taken */

@@ -37,7 +37,7 @@ const RECEIVE_TIMEOUT = 30
 const DUMP_ATTEMPTS = 10
 const RECEIVE_BUFFER = 1 << 20
 
-/** Shared by all sockets: each answer is decoded before the next one is received. */
+/** Shared by all sockets. */
 const received = Buffer.alloc(65536)
 
 export interface Request {
@@ -130,7 +130,8 @@ export class NetlinkSocket implements Disposable {
   #datagram(operation: string): Buffer {
     for (;;) {
       const length = libc.recv(this.#fd, received, received.length, 0)
-      if (length >= 0) return received.subarray(0, length)
+      // One copy for the whole datagram, so that what is decoded from it may keep views of it.
+      if (length >= 0) return Buffer.from(received.subarray(0, length))
       if (errno() !== constants.errno.EINTR) throw kernelError(`${operation}: receive the kernel's answer`, errno())
     }
   }

@@ -1,6 +1,6 @@
 /** Walks the steps of a plan and registers how each is taken back. */
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
-import { createBridge, deleteBridge, randomMac, setBridgeUp } from '../bridge/bridge.ts'
+import { createBridge, deleteBridge, setBridgeUp } from '../bridge/bridge.ts'
 import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
@@ -40,7 +40,7 @@ function perform(step: Step, context: ApplyContext): void {
   const { host, container, undo } = context
   switch (step.kind) {
     case 'createBridge':
-      if (createBridge(host, { name: step.name, mac: randomMac(), mtu: step.mtu }))
+      if (createBridge(host, { name: step.name, mac: step.mac, mtu: step.mtu }))
         undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
       return
     case 'setBridgeUp':
@@ -54,9 +54,10 @@ function perform(step: Step, context: ApplyContext): void {
       return setHostSysctl(step.sysctl, context)
     case 'createVeth': {
       const { port, bridge, kind: _, ...options } = step
-      undo.push(`veth "${port.name}"`, () => deleteVeth(host, port.name, port.alias))
+      const { name: hostName, mac: hostMac, alias } = port
+      undo.push(`veth "${hostName}"`, () => deleteVeth(host, hostName, alias))
       const bridgeIndex = indexOf(host, bridge)
-      return createVeth(host, container, { ...options, hostName: port.name, alias: port.alias, netnsFd: context.netns.fd, bridgeIndex })
+      return createVeth(host, container, { ...options, hostName, hostMac, alias, netnsFd: context.netns.fd, bridgeIndex })
     }
     case 'setPort':
       return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0 })
@@ -106,15 +107,19 @@ function writeRules(rules: RulePart, { fresh, formerRules, backend, undo, alone 
  * Setting the address that the interface already has makes the kernel send what arp_notify and ndisc_notify ask for: a
  * gratuitous ARP and an unsolicited neighbour advertisement. A packet socket of our own would cost an RCU wait to close.
  */
-function announce({ port, ifname }: { readonly port: string; readonly ifname: string }, { host, container }: ApplyContext): void {
+function announce({ port, ifname, mac }: Extract<Step, { kind: 'announce' }>, { host, container }: ApplyContext): void {
   if (!waitForForwarding(host, port))
     throw new TsnetError('TSNET_PORT', `Cannot use the bridge port "${port}": the bridge does not forward its frames`)
-  const address = findLink(container, ifname)?.address
-  if (address !== undefined) changeLink(container, `announce "${ifname}"`, { id: ifname, link: { address } })
+  changeLink(container, `announce "${ifname}"`, { id: ifname, link: { address: mac } })
 }
 
+/** Links keep their index as long as they live, and a plan asks for the same one several times. */
+const indexes = new WeakMap<NetlinkSocket, Map<string, number>>()
+
 function indexOf(rt: NetlinkSocket, name: string): number {
-  const index = findLink(rt, name)?.index
+  const known = indexes.get(rt) ?? new Map<string, number>()
+  const index = known.get(name) ?? findLink(rt, name)?.index
   if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${name}": it has vanished`)
+  indexes.set(rt, known.set(name, index))
   return index
 }

@@ -1,22 +1,23 @@
 /** ADD: gives one interface of one container its network, or leaves everything as it was. */
 import { existsSync, rmSync } from 'node:fs'
+import { macToText, randomMac } from '../bridge/mac.ts'
 import { defaultRouteMtu } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
-import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, openNetns, openOwnNetns, within } from '../sys/netns.ts'
 import { apply } from './apply.ts'
-import { aliasOf, desiredOf, macToText } from './desired.ts'
+import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
-import { establish } from './establish.ts'
+import { type Established, establish } from './establish.ts'
 import type { Network, NetworkConfig } from './network.ts'
-import { observeBridge, observeHost } from './observe.ts'
+import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listLiveNetworks, readRecord, recordedPort, recordPort, removeRecord, writeRecord } from './record.ts'
@@ -60,14 +61,14 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   clearFormer(owner, { netns, host, context })
   using container = within(netns, openRtnetlink)
   using established = establish(request.network, { state, backend, host, undo })
-  const record = recordWishes(request, established.network, { host, netns, state, undo })
+  const record = recordWishes(request, established, { host, netns, state, undo })
   claim(owner, record, context, undo)
   const desired = desiredOf(record, established.record)
   const { fresh, formerRules } = established
   const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
-  apply(diff(desired, observeHost(host, desired)), { host, container, netns, undo, backend, fresh, formerRules, alone })
+  apply(diff(desired, observeHost(desired, established.bridge)), { host, container, netns, undo, backend, fresh, formerRules, alone })
   forgetConnections(record.ports.map(recordedPort), 'current')
-  const finished = { ...record, state: 'attached' as const, ...observedMacs(host, container, record) }
+  const finished = { ...record, state: 'attached' as const }
   writeRecord(state, finished)
   undo.commit()
   return finished
@@ -110,8 +111,8 @@ interface Recording {
 }
 
 /** The record is there before the first lease, so that whatever a kill leaves behind has a name that DEL and GC can look for. */
-function recordWishes(request: AttachRequest, network: Network, { host, netns, state, undo }: Recording): AttachmentRecord {
-  const draft = draftRecord(request, network, { host, netns })
+function recordWishes(request: AttachRequest, { network, bridge }: Established, { host, netns, state, undo }: Recording): AttachmentRecord {
+  const draft = draftRecord(request, network, { host, netns, bridge })
   undo.push('record', () => removeRecord(state, draft))
   writeRecord(state, draft)
   const addresses = acquireAddresses(draft, network, { wishes: request.addresses, state, undo })
@@ -121,21 +122,28 @@ function recordWishes(request: AttachRequest, network: Network, { host, netns, s
   return record
 }
 
-function draftRecord(request: AttachRequest, network: Network, kernel: { readonly host: NetlinkSocket; readonly netns: Netns }): AttachmentRecord {
+interface Surroundings {
+  readonly host: NetlinkSocket
+  readonly netns: Netns
+  readonly bridge: ObservedBridge | undefined
+}
+
+function draftRecord(request: AttachRequest, network: Network, { host, netns, bridge }: Surroundings): AttachmentRecord {
   const owner = { network: network.name, containerID: request.containerID, ifname: request.ifname }
-  const mtu = network.mtu ?? observeBridge(kernel.host, network.bridge)?.mtu ?? defaultRouteMtu(kernel.host) ?? ETHERNET_MTU
   return {
     format: 1,
     state: 'adding',
     ...owner,
-    netns: { path: kernel.netns.path, inode: kernel.netns.inode },
+    netns: { path: netns.path, inode: netns.inode },
     bootId: bootId(),
     created: new Date().toISOString(),
     bridge: network.bridge,
     hostVeth: hostVethName(owner),
     hairpin: network.hairpinMode,
-    mtu,
-    ...(request.mac !== undefined && { mac: request.mac }),
+    mtu: network.mtu ?? bridge?.mtu ?? defaultRouteMtu(host) ?? ETHERNET_MTU,
+    mac: request.mac ?? macToText(randomMac()),
+    hostMac: macToText(randomMac()),
+    bridgeMac: macToText(bridge?.mac ?? randomMac()),
     addresses: [],
     routes: [],
     ports: [],
@@ -148,13 +156,4 @@ function claim(owner: Owner, record: AttachmentRecord, context: PlanContext, und
   const ledger = ledgerOf(context.state)
   undo.push('ports', () => releasePorts(ledger, ownerText(owner), ports))
   claimPorts(ledger, ownerText(owner), ports)
-}
-
-function observedMacs(
-  host: NetlinkSocket,
-  container: NetlinkSocket,
-  record: AttachmentRecord,
-): Pick<AttachmentRecord, 'mac' | 'hostMac' | 'bridgeMac'> {
-  const mac = (rt: NetlinkSocket, name: string) => macToText(findLink(rt, name)?.address ?? new Uint8Array())
-  return { mac: mac(container, record.ifname), hostMac: mac(host, record.hostVeth), bridgeMac: mac(host, record.bridge) }
 }

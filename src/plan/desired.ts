@@ -1,4 +1,5 @@
 /** What shall be true for one attachment, as a value: ADD makes it so, CHECK compares. Pure. */
+import { macToBytes } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
 import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
@@ -13,17 +14,17 @@ export interface Sysctl {
 }
 
 export interface Desired {
-  readonly bridge: { readonly name: string; readonly addresses: readonly IpPrefix[] }
-  readonly port: { readonly name: string; readonly alias: string; readonly hairpin: boolean }
+  readonly bridge: { readonly name: string; readonly mac: Uint8Array; readonly addresses: readonly IpPrefix[] }
+  readonly port: { readonly name: string; readonly mac: Uint8Array; readonly alias: string; readonly hairpin: boolean }
   readonly container: {
     readonly ifname: string
-    readonly mac?: Uint8Array
+    readonly mac: Uint8Array
     readonly addresses: readonly IpPrefix[]
     readonly routes: readonly RouteOptions[]
     readonly sysctls: readonly Sysctl[]
   }
-  /** Bytes; decided when the bridge is known, if absent. */
-  readonly mtu?: number
+  /** Bytes. */
+  readonly mtu: number
   readonly hostSysctls: readonly Sysctl[]
   readonly rules: RulePart
 }
@@ -34,16 +35,16 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Des
   const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
   const families = ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.family === family))
   return {
-    bridge: { name: record.bridge, addresses: network.gateway ? gateways : [] },
-    port: { name: hostVethName(record), alias: aliasOf(record), hairpin: record.hairpin },
+    bridge: { name: record.bridge, mac: macToBytes(record.bridgeMac), addresses: network.gateway ? gateways : [] },
+    port: { name: hostVethName(record), mac: macToBytes(record.hostMac), alias: aliasOf(record), hairpin: record.hairpin },
     container: {
       ifname: record.ifname,
-      ...(record.mac !== undefined && { mac: macToBytes(record.mac) }),
+      mac: macToBytes(record.mac),
       addresses,
       routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
       sysctls: containerSysctls(record.ifname, families.includes(6)),
     },
-    ...(record.mtu > 0 && { mtu: record.mtu }),
+    mtu: record.mtu,
     hostSysctls: network.gateway ? hostSysctls(record.bridge, families) : [],
     rules: { networks: rulesOfNetwork(network), attachments: [{ owner: ownerMarkText(record), ports: record.ports.map(recordedPort) }] },
   }
@@ -107,14 +108,6 @@ function containerSysctls(ifname: string, v6: boolean): readonly Sysctl[] {
     { key: `${conf}/accept_ra`, value: '0' },
     { key: `${conf}/ndisc_notify`, value: '1' },
   ]
-}
-
-export function macToBytes(mac: string): Uint8Array {
-  return Uint8Array.from(mac.split(':'), (octet) => Number.parseInt(octet, 16))
-}
-
-export function macToText(mac: Uint8Array): string {
-  return Array.from(mac, (octet) => octet.toString(16).padStart(2, '0')).join(':')
 }
 
 function gatewayPrefix(address: string, gateway: string | undefined): readonly IpPrefix[] {

@@ -6,7 +6,7 @@ import type { Desired, Sysctl } from './desired.ts'
 import type { Observed, ObservedContainer } from './observe.ts'
 
 export type Step =
-  | { readonly kind: 'createBridge'; readonly name: string; readonly mtu: number }
+  | { readonly kind: 'createBridge'; readonly name: string; readonly mac: Uint8Array; readonly mtu: number }
   | { readonly kind: 'setBridgeUp'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
@@ -16,7 +16,7 @@ export type Step =
       readonly bridge: string
       readonly ifname: string
       readonly mtu: number
-      readonly mac?: Uint8Array
+      readonly mac: Uint8Array
     }
   | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
@@ -25,7 +25,7 @@ export type Step =
   | { readonly kind: 'setContainerUp'; readonly ifname: string }
   | { readonly kind: 'addRoute'; readonly ifname: string; readonly route: RouteOptions }
   | { readonly kind: 'writeRules'; readonly rules: RulePart; readonly missing: readonly string[] }
-  | { readonly kind: 'announce'; readonly port: string; readonly ifname: string }
+  | { readonly kind: 'announce'; readonly port: string; readonly ifname: string; readonly mac: Uint8Array }
 
 export function diff(desired: Desired, observed: Observed): readonly Step[] {
   return [
@@ -69,10 +69,10 @@ export function describeStep(step: Step): string {
 }
 
 function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
-  const { name, addresses } = desired.bridge
+  const { name, mac, addresses } = desired.bridge
   const present = (observed.bridge?.addresses ?? []).map(formatPrefix)
   return [
-    ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mtu: desired.mtu ?? 0 } as const] : []),
+    ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mac, mtu: desired.mtu } as const] : []),
     ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
     ...desired.hostSysctls
@@ -82,16 +82,15 @@ function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
 }
 
 function portSteps(desired: Desired, observed: Observed): readonly Step[] {
-  const { port, bridge, container } = desired
+  const { port, bridge, container, mtu } = desired
   const there = observed.port !== undefined && observed.container !== undefined && observed.port.master === observed.bridge?.index && observed.port.up
-  const mtu = desired.mtu ?? observed.bridge?.mtu ?? 0
   const create = {
     kind: 'createVeth',
     port,
     bridge: bridge.name,
     ifname: container.ifname,
     mtu,
-    ...(container.mac && { mac: container.mac }),
+    mac: container.mac,
   } as const
   const hairpin = there ? observed.port?.hairpin === port.hairpin : !port.hairpin
   return [...(there ? [] : [create]), ...(hairpin ? [] : [{ kind: 'setPort', name: port.name, hairpin: port.hairpin } as const])]
@@ -119,7 +118,9 @@ function ruleSteps(desired: Desired, observed: Observed): readonly Step[] {
   const write = missingRules === undefined || missingRules.length > 0
   return [
     ...(write ? [{ kind: 'writeRules', rules: desired.rules, missing: missingRules ?? [] } as const] : []),
-    ...(container === undefined ? [{ kind: 'announce', port: desired.port.name, ifname: desired.container.ifname } as const] : []),
+    ...(container === undefined
+      ? [{ kind: 'announce', port: desired.port.name, ifname: desired.container.ifname, mac: desired.container.mac } as const]
+      : []),
   ]
 }
 

@@ -16,7 +16,7 @@ import {
   rulesOfNetwork,
   writeNetwork,
 } from './network.ts'
-import { observeBridge } from './observe.ts'
+import { type ObservedBridge, observeBridge } from './observe.ts'
 import { listOwners } from './record.ts'
 import { lockHost, type StateFolder } from './state-folder.ts'
 import type { UndoStack } from './undo.ts'
@@ -31,6 +31,8 @@ export interface EstablishContext {
 export interface Established extends Disposable {
   readonly network: Network
   readonly record: NetworkRecord
+  /** The bridge as it is now, if it is. */
+  readonly bridge: ObservedBridge | undefined
   /** Whether it came into being or changed just now, so that nothing in the kernel can be taken for granted. */
   readonly fresh: boolean
   /** Rules of the network as it was before its configuration changed. */
@@ -47,18 +49,19 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
   const former = readNetwork(state, config.name)
   const standing = former && standingNetwork(config, former, host)
   if (former !== undefined && standing !== undefined)
-    return { network: standing, record: former, fresh: false, formerRules: [], [Symbol.dispose]: () => {} }
+    return { ...standing, record: former, fresh: false, formerRules: [], [Symbol.dispose]: () => {} }
   const lock = lockHost(state)
   try {
     const network = chooseNetwork(state, host, config)
     const live = former !== undefined && listOwners(state, config.name).length > 0
     if (live && former.bridge !== network.bridge) throw bridgeChanged(config.name, former.bridge, network.bridge)
     if (network.isGateway) backend.ensureAvailable([...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
-    const created = observeBridge(host, network.bridge) === undefined || (former?.createdBridge === true && former.bridge === network.bridge)
+    const bridge = observeBridge(host, network.bridge)
+    const created = bridge === undefined || (former?.createdBridge === true && former.bridge === network.bridge)
     const record = networkRecordOf(network, { created, chosen: config.rangeSets.length === 0, keep: live ? former.subnets : [] })
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
     writeNetwork(state, network.name, record)
-    return { network, record, fresh: true, formerRules: live ? rulesOfNetwork(former) : [], [Symbol.dispose]: () => lock[Symbol.dispose]() }
+    return { network, record, bridge, fresh: true, formerRules: live ? rulesOfNetwork(former) : [], [Symbol.dispose]: () => lock[Symbol.dispose]() }
   } catch (error) {
     lock[Symbol.dispose]()
     throw error
@@ -66,12 +69,12 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
 }
 
 /** @returns The network, unless its configuration has changed since or its bridge is not as it was. */
-function standingNetwork(config: NetworkConfig, known: NetworkRecord, host: NetlinkSocket): Network | undefined {
+function standingNetwork(config: NetworkConfig, known: NetworkRecord, host: NetlinkSocket): Pick<Established, 'network' | 'bridge'> | undefined {
   const network = recallNetwork(config, known)
   const bridge = network && observeBridge(host, network.bridge)
   if (network === undefined || bridge === undefined) return undefined
   const present = bridge.addresses.map(formatPrefix)
-  return bridgeAddressesOf(network).every((prefix) => present.includes(formatPrefix(prefix))) ? network : undefined
+  return bridgeAddressesOf(network).every((prefix) => present.includes(formatPrefix(prefix))) ? { network, bridge } : undefined
 }
 
 function bridgeChanged(name: string, former: string, wanted: string): TsnetError {

@@ -52,8 +52,7 @@ export interface Observed {
 }
 
 /** Looks at what an ADD builds upon: the bridge and the host's switches. The attachment itself is not there yet. */
-export function observeHost(rt: NetlinkSocket, desired: Desired): Observed {
-  const bridge = observeBridge(rt, desired.bridge.name)
+export function observeHost(desired: Desired, bridge: ObservedBridge | undefined): Observed {
   return { ...(bridge && { bridge }), hostSysctls: readSysctls(desired.hostSysctls) }
 }
 
@@ -62,7 +61,7 @@ export function observeAll(rt: NetlinkSocket, desired: Desired, more: { readonly
   const port = findVeth(rt, desired.port.name, desired.port.alias)
   const container = within(more.netns, () => observeContainer(desired) ?? null)
   return {
-    ...observeHost(rt, desired),
+    ...observeHost(desired, observeBridge(rt, desired.bridge.name)),
     ...(port && {
       port: {
         index: port.index,

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { macToBytes, macToText } from '../bridge/mac.ts'
 import { type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
-import { aliasOf, desiredOf, macToBytes, macToText } from './desired.ts'
+import { aliasOf, desiredOf } from './desired.ts'
 import { describeStep, diff } from './diff.ts'
 import type { NetworkRecord } from './network.ts'
 import type { Observed } from './observe.ts'
@@ -23,6 +24,8 @@ const record: AttachmentRecord = {
   hairpin: true,
   mtu: 1400,
   mac: '02:00:00:00:00:01',
+  hostMac: '02:00:00:00:00:02',
+  bridgeMac: '02:00:00:00:00:03',
   addresses: [
     { address: '10.0.0.2/24', gateway: '10.0.0.1' },
     { address: 'fd00::2/64', gateway: 'fd00::1' },

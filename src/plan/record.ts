@@ -48,9 +48,10 @@ export interface AttachmentRecord extends Owner {
   readonly hairpin: boolean
   /** Bytes. */
   readonly mtu: number
-  readonly mac?: string
-  readonly hostMac?: string
-  readonly bridgeMac?: string
+  /** Lower case with colons: the container's interface, the host's end, the bridge. */
+  readonly mac: string
+  readonly hostMac: string
+  readonly bridgeMac: string
   readonly addresses: readonly RecordedAddress[]
   readonly routes: readonly RecordedRoute[]
   readonly ports: readonly RecordedPort[]

@@ -65,9 +65,9 @@ export function resultOf(record: AttachmentRecord, dns: ResultDns, previous?: Re
   const first = previous?.interfaces.length ?? 0
   const { mtu } = record
   const interfaces = [
-    { name: record.bridge, ...(record.bridgeMac !== undefined && { mac: record.bridgeMac }) },
-    { name: record.hostVeth, ...(record.hostMac !== undefined && { mac: record.hostMac }), mtu },
-    { name: record.ifname, ...(record.mac !== undefined && { mac: record.mac }), mtu, sandbox: record.netns.path },
+    { name: record.bridge, mac: record.bridgeMac },
+    { name: record.hostVeth, mac: record.hostMac, mtu },
+    { name: record.ifname, mac: record.mac, mtu, sandbox: record.netns.path },
   ]
   const ips = record.addresses.map(({ address, gateway }) => ({ interface: first + 2, address, ...(gateway !== undefined && { gateway }) }))
   return {

@@ -3,6 +3,7 @@ import { closeSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isErrno, TsnetError } from '../error.ts'
 import { checked, kernelError, libc } from './libc.ts'
+import { now } from './time.ts'
 
 const O_CLOEXEC = 0o2000000
 const POLLIN = 1
@@ -50,7 +51,10 @@ export function startProgram(program: Program): RunningProgram {
     for (const fd of [input.write, output.read, problems.read]) closeSync(fd)
     throw kernelError(`run "${program.path}"`, code)
   }
-  return { finish: () => finish(program, pid[0] as number, { input: input.write, output: output.read, problems: problems.read }) }
+  const running = { program, pid: pid[0] as number, output: output.read, problems: problems.read }
+  // What fits into the pipe goes there now, so that the program works while the caller does something else.
+  const pending = feed(input.write, Buffer.from(program.stdin ?? ''))
+  return { finish: () => finish(running, pending) }
 }
 
 /** @throws TsnetError TSNET_TIMEOUT when the program had to be killed */
@@ -58,70 +62,79 @@ export function runProgram(program: Program): Outcome {
   return startProgram(program).finish()
 }
 
-interface Ends {
-  readonly input: number
+interface Running {
+  readonly program: Program
+  readonly pid: number
   readonly output: number
   readonly problems: number
 }
 
-function finish(program: Program, pid: number, ends: Ends): Outcome {
+/** Input that the program has yet to take. */
+interface PendingInput {
+  readonly fd: number
+  readonly data: Buffer
+}
+
+function finish(running: Running, pending: PendingInput | undefined): Outcome {
+  const { program, pid, output, problems } = running
   const outputs = new Map<number, Buffer[]>([
-    [ends.output, []],
-    [ends.problems, []],
+    [output, []],
+    [problems, []],
   ])
   const text = (fd: number) => Buffer.concat(outputs.get(fd) ?? []).toString('utf8')
-  let killed = false
+  let killed = true
   try {
-    killed = !exchange(program, ends, outputs)
+    killed = !exchange(program.timeoutMs, pending, outputs)
   } finally {
     if (killed) libc.kill(pid, constants.signals.SIGKILL)
-    for (const fd of [ends.output, ends.problems]) closeSync(fd)
+    for (const fd of [output, problems]) closeSync(fd)
   }
   const status = waitFor(pid)
-  if (killed)
+  if (killed) {
     throw new TsnetError('TSNET_TIMEOUT', `Cannot wait for "${program.path}" any longer: it ran for more than ${program.timeoutMs} ms`, {
       cniCode: 11,
     })
-  return { status, stdout: text(ends.output), stderr: text(ends.problems) }
+  }
+  return { status, stdout: text(output), stderr: text(problems) }
 }
 
-/** Feeds and drains the pipes until the program has closed its outputs. @returns false when time ran out. */
-function exchange(program: Program, ends: Ends, outputs: ReadonlyMap<number, Buffer[]>): boolean {
-  const deadline = performance.now() + program.timeoutMs
-  const open = new Set([ends.output, ends.problems])
-  let pending: Buffer | undefined = Buffer.from(program.stdin ?? '')
+/** Feeds and drains the pipes until the program has closed its outputs. @returns false when time ran out */
+function exchange(timeoutMs: number, pending: PendingInput | undefined, outputs: ReadonlyMap<number, Buffer[]>): boolean {
+  const deadline = now() + timeoutMs
+  const open = new Set(outputs.keys())
   const chunk = Buffer.allocUnsafe(65536)
+  let input = pending
   try {
     while (open.size > 0) {
-      if (pending?.length === 0) {
-        closeSync(ends.input)
-        pending = undefined
-      }
-      const remaining = deadline - performance.now()
+      const remaining = deadline - now()
       if (remaining <= 0) return false
-      for (const fd of poll([...open], pending === undefined ? undefined : ends.input, remaining)) {
-        if (fd === ends.input) pending = pending && writeSome(fd, pending)
-        else {
-          const length = readSync(fd, chunk)
-          if (length === 0) open.delete(fd)
-          else outputs.get(fd)?.push(Buffer.from(chunk.subarray(0, length)))
-        }
+      for (const fd of poll([...open], input?.fd, remaining)) {
+        const length = fd === input?.fd ? undefined : readSync(fd, chunk)
+        if (length === undefined) input = input && feed(input.fd, input.data)
+        else if (length === 0) open.delete(fd)
+        else outputs.get(fd)?.push(Buffer.from(chunk.subarray(0, length)))
       }
     }
     return true
   } finally {
-    if (pending !== undefined) closeSync(ends.input)
+    if (input !== undefined) closeSync(input.fd)
   }
 }
 
-/** @returns What is left to write; nothing when the program no longer reads. */
-function writeSome(fd: number, data: Buffer): Buffer {
+/** Writes as long as the pipe takes a page without blocking. @returns What is left; nothing when all is written, and the pipe closed */
+function feed(fd: number, data: Buffer): PendingInput | undefined {
+  let rest = data
   try {
-    return data.subarray(writeSync(fd, data, 0, Math.min(data.length, PIPE_BUF)))
+    while (rest.length > 0) {
+      if (poll([], fd, 0).length === 0) return { fd, data: rest }
+      rest = rest.subarray(writeSync(fd, rest, 0, Math.min(rest.length, PIPE_BUF)))
+    }
   } catch (error) {
-    if (isErrno(error, 'EPIPE')) return data.subarray(data.length)
-    throw error
+    // A program that no longer reads says why on its way out.
+    if (!isErrno(error, 'EPIPE')) throw error
   }
+  closeSync(fd)
+  return undefined
 }
 
 /** @returns The descriptors that are ready; `struct pollfd` is { int fd; short events; short revents }. */

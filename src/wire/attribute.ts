@@ -21,7 +21,7 @@ export interface Attribute<T> extends Codec<T> {
 
 export type Table = Readonly<Record<string, Attribute<unknown>>>
 
-/** An attribute that the table does not name, kept as it came. */
+/** An attribute that the table does not name, kept as it came. The payload is a view of what was decoded. */
 export interface UnknownAttribute {
   readonly type: number
   readonly payload: Buffer
@@ -50,7 +50,7 @@ export function be16(type: number): Attribute<number> {
 }
 
 export function bytes(type: number): Attribute<Uint8Array> {
-  return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => Buffer.from(payload) }
+  return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => payload }
 }
 
 /** Text without an end mark: its length says where it ends. */
@@ -99,7 +99,7 @@ export function decodeAttributes<T extends Table>(data: Buffer, table: T): Infer
   const names = namesByType(table)
   for (const { type, payload } of eachAttribute(data)) {
     const name = names.get(type)
-    if (name === undefined) unknown.push({ type, payload: Buffer.from(payload) })
+    if (name === undefined) unknown.push({ type, payload })
     else value[name] = table[name]?.decode(payload)
   }
   if (unknown.length > 0) value.unknown = unknown

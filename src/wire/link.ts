@@ -27,6 +27,8 @@ export const RTM_GETLINK = 18
 
 export const IFF_UP = 0x1
 export const AF_UNSPEC = 0
+/** @see include/uapi/linux/rtnetlink.h */
+export const RTEXT_FILTER_SKIP_STATS = 1 << 3
 /** Port state of a bridge. @see include/uapi/linux/if_bridge.h */
 export const BR_STATE_FORWARDING = 3
 
@@ -69,6 +71,8 @@ export const link = {
   netNsFd: u32(28),
   ifalias: text(20),
   group: u32(27),
+  /** What an answer shall hold; the statistics are a third of it. */
+  extMask: u32(29),
   linkNetnsId: i32(37),
 }
 
@@ -128,7 +132,7 @@ function linkInfo(type: number): Attribute<LinkInfo> {
     if (which === 2 && info.kind === 'bridge') return { bridge: data.bridge.decode(payload) }
     if (which === 2 && info.kind === 'veth') return { veth: data.veth.decode(payload) }
     if (which === slaveData.type && info.slaveKind === 'bridge') return { bridgePort: slaveData.decode(payload) }
-    return { unknown: [...(info.unknown ?? []), { type: which, payload: Buffer.from(payload) }] }
+    return { unknown: [...(info.unknown ?? []), { type: which, payload }] }
   }
   return { type, nested: true, ...codec }
 }
