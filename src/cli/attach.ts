@@ -4,7 +4,7 @@ import type { Argv, CommandModule } from 'yargs'
 import { parseMac } from '../cni/capabilities.ts'
 import { pluginInput } from '../cni/conflist.ts'
 import { field, type JsonObject, present, quote } from '../cni/json.ts'
-import { type Environment, checkContainerID } from '../cni/request.ts'
+import { checkContainerID, type Environment } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
 import { readRecord } from '../plan/record.ts'
@@ -17,6 +17,7 @@ import { parsePublish } from './publish.ts'
 import { formatAttached } from './render-attachment.ts'
 import { parseRequestedAddresses } from './requested-address.ts'
 import type { Shell } from './shell.ts'
+import { usageError } from './usage-error.ts'
 
 const DEFAULT_IFNAME = 'eth0'
 
@@ -30,8 +31,17 @@ export function attachCommand(shell: Shell): CommandModule {
 }
 
 function options(yargs: Argv): Argv {
-  return withJson(withNetwork(withNamespace(yargs), `Network to attach to, as ${DEFAULT_FOLDER} defines it [default: ${DEFAULT_NETWORK}]`), 'Print the CNI result')
-    .option('publish', { alias: 'p', type: 'string', array: true, nargs: 1, describe: 'Publish a port: [hostIP:]hostPort:containerPort[/tcp|udp|sctp]; may be repeated' })
+  return withJson(
+    withNetwork(withNamespace(yargs), `Network to attach to, as ${DEFAULT_FOLDER} defines it [default: ${DEFAULT_NETWORK}]`),
+    'Print the CNI result',
+  )
+    .option('publish', {
+      alias: 'p',
+      type: 'string',
+      array: true,
+      nargs: 1,
+      describe: 'Publish a port: [hostIP:]hostPort:containerPort[/tcp|udp|sctp]; may be repeated',
+    })
     .option('ip', { type: 'string', array: true, nargs: 1, describe: 'Ask for this address; may be repeated, for one of each subnet' })
     .option('mac', { type: 'string', requiresArg: true, describe: 'MAC address of the interface' })
     .option('ifname', { type: 'string', requiresArg: true, describe: `Name of the interface in the namespace [default: ${DEFAULT_IFNAME}]` })
@@ -70,8 +80,17 @@ async function parseWishes(args: Arguments): Promise<JsonObject> {
   return present({
     portMappings: portMappings.length > 0 ? portMappings : undefined,
     ips: ips.length > 0 ? ips : undefined,
-    mac: mac === undefined ? undefined : parseMac(mac, '--mac'),
+    mac: mac === undefined ? undefined : readMac(mac),
   })
+}
+
+function readMac(mac: string): string {
+  try {
+    return parseMac(mac, '--mac')
+  } catch (error) {
+    if (!(error instanceof TsnetError)) throw error
+    throw usageError(`Cannot use --mac: ${error.message.replace('Invalid "--mac": ', '')}`, 'For example 02:42:0a:d2:00:05')
+  }
 }
 
 /** @throws TsnetError TSNET_DEFINITION when the definition refuses what is asked for */
@@ -79,9 +98,13 @@ function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject
   const declared = field(plugin, 'capabilities') as JsonObject
   const refused = Object.keys(wishes).find((capability) => declared[capability] !== true)
   if (refused !== undefined) {
-    throw new TsnetError('TSNET_DEFINITION', `Cannot attach to network ${quote(list.name)}: ${quote(path)} sets the capability ${refused} to ${quote(declared[refused])}`, {
-      hint: 'Leave the option away, or change the definition',
-    })
+    throw new TsnetError(
+      'TSNET_DEFINITION',
+      `Cannot attach to network ${quote(list.name)}: ${quote(path)} sets the capability ${refused} to ${quote(declared[refused])}`,
+      {
+        hint: 'Leave the option away, or change the definition',
+      },
+    )
   }
   return JSON.stringify(pluginInput(list, plugin, { capabilityArgs: wishes }))
 }
@@ -93,12 +116,18 @@ function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject
 function chooseContainerID(namespace: Namespace, all: readonly Attachment[], wanted: string | undefined): string {
   const own = [...new Set(all.filter((attachment) => isIn(attachment, namespace)).map(({ owner }) => owner.containerID))]
   const id = wanted ?? (own.length === 1 && own[0] !== undefined ? own[0] : defaultID(namespace))
-  const other = all.find(({ owner, status, record }) => owner.containerID === id && status !== 'gone' && record !== undefined && record.netns.inode !== namespace.inode)
+  const other = all.find(
+    ({ owner, status, record }) => owner.containerID === id && status !== 'gone' && record !== undefined && record.netns.inode !== namespace.inode,
+  )
   if (other === undefined) return id
-  throw new TsnetError('TSNET_ID_TAKEN', `Cannot attach ${quote(namespace.path)} as ${quote(id)}: the namespace ${quote(other.record?.netns.path)} has this id`, {
-    cniCode: 4,
-    hint: 'Give another id with --id',
-  })
+  throw new TsnetError(
+    'TSNET_ID_TAKEN',
+    `Cannot attach ${quote(namespace.path)} as ${quote(id)}: the namespace ${quote(other.record?.netns.path)} has this id`,
+    {
+      cniCode: 4,
+      hint: 'Give another id with --id',
+    },
+  )
 }
 
 function defaultID({ kind, name: typed, path, inode }: Namespace): string {

@@ -1,5 +1,6 @@
 /** Finds attachments by what a person calls them: namespace, container id, or the path of a namespace that is gone. */
 import { findVeth } from '../bridge/veth.ts'
+import { quote } from '../cni/json.ts'
 import { TsnetError } from '../error.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import { aliasOf } from '../plan/desired.ts'
@@ -8,7 +9,6 @@ import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord } from 
 import type { StateFolder } from '../plan/state-folder.ts'
 import { bootId } from '../sys/boot.ts'
 import { netnsInode } from '../sys/netns.ts'
-import { quote } from '../cni/json.ts'
 import { findNamespace, type Namespace, parseNamespace } from './namespace.ts'
 
 /** `incomplete`: an ADD is under way, or was killed; `gone`: its namespace is; `unreadable`: its record is. */
@@ -73,7 +73,8 @@ export function isIn({ record, status }: Attachment, namespace: Pick<Namespace, 
 /** @returns Those that the options leave over. */
 export function narrow(attachments: readonly Attachment[], { network, ifname, id }: Narrowing): readonly Attachment[] {
   return attachments.filter(
-    ({ owner }) => (network ?? owner.network) === owner.network && (ifname ?? owner.ifname) === owner.ifname && (id ?? owner.containerID) === owner.containerID,
+    ({ owner }) =>
+      (network ?? owner.network) === owner.network && (ifname ?? owner.ifname) === owner.ifname && (id ?? owner.containerID) === owner.containerID,
   )
 }
 
@@ -100,7 +101,9 @@ function byShortID(all: readonly Attachment[], text: string): readonly Attachmen
   const found = all.filter(({ owner }) => owner.containerID.startsWith(text))
   const ids = [...new Set(found.map(({ owner }) => owner.containerID))]
   if (ids.length < 2) return found
-  throw new TsnetError('TSNET_AMBIGUOUS', `Cannot tell which container ${quote(text)} is: ${ids.length} ids begin so`, { hint: 'Give more of the id' })
+  throw new TsnetError('TSNET_AMBIGUOUS', `Cannot tell which container ${quote(text)} is: ${ids.length} ids begin so`, {
+    hint: 'Give more of the id',
+  })
 }
 
 function compare(a: Owner, b: Owner): number {

@@ -1,11 +1,12 @@
 /** `tsnet check`: the plugin's CHECK for everything that is attached to what a person names. */
 import type { CommandModule } from 'yargs'
-import { describe, TsnetError } from '../error.ts'
+import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { ownerText } from '../plan/owner.ts'
 import { runPlugin } from '../plugins/run.ts'
 import { type Attachment, findAttachments, listAttachments, nothingAttached } from './attachments.ts'
-import { type Arguments, flag, requireCapabilities, withContainer, withJson } from './options.ts'
 import { findNamespace } from './namespace.ts'
+import { type Arguments, flag, requireCapabilities, withContainer, withJson } from './options.ts'
 import { type Check, formatChecks } from './render-check.ts'
 import type { Shell } from './shell.ts'
 
@@ -34,21 +35,23 @@ function check(args: Arguments, shell: Shell): void {
   shell.print(formatChecks(shell.style, checks, flag(args, 'json')))
   const failed = checks.filter(({ problem }) => problem !== undefined)
   if (failed.length === 0) return
-  throw new TsnetError('TSNET_CHECK', `Cannot call ${failed.length === 1 ? 'an attachment' : `${failed.length} attachments`} of ${JSON.stringify(wanted)} complete: ${failed[0]?.problem}`, {
-    cniCode: 104,
-    hint: 'Detach and attach it again',
-  })
+  const which = found.length === 1 ? '' : ` (${failed.length} of ${found.length} are not complete)`
+  throw new TsnetError('TSNET_CHECK', `${failed[0]?.problem}${which}`, { cniCode: CNI_CODE.checkFailed, hint: 'Detach and attach it again' })
 }
 
 /** @param path Where the namespace is now, if the person named it so. */
 function checkOne(attachment: Attachment, path: string | undefined, context: PlanContext): Check {
   const { owner, record, status } = attachment
-  if (record === undefined) return { attachment, problem: 'its record cannot be read' }
-  if (status === 'gone') return { attachment, problem: `its namespace "${record.netns.path}" is gone` }
+  const text = `attachment "${ownerText(owner)}"`
+  if (record === undefined) return { attachment, problem: `The record of ${text} cannot be read` }
+  if (status === 'gone') return { attachment, problem: `The namespace "${record.netns.path}" of ${text} is gone` }
   const { containerID, ifname } = owner
   const environment = { command: 'CHECK', containerID, netns: path ?? record.netns.path, ifname, path: '', args: '', netnsOverride: false } as const
   try {
-    runPlugin({ entry: 'tsnet', environment, input: JSON.stringify({ cniVersion: '1.1.0', name: owner.network, type: 'tsnet', prevResult: {} }) }, context)
+    runPlugin(
+      { entry: 'tsnet', environment, input: JSON.stringify({ cniVersion: '1.1.0', name: owner.network, type: 'tsnet', prevResult: {} }) },
+      context,
+    )
     return { attachment }
   } catch (error) {
     if (!(error instanceof TsnetError)) throw error

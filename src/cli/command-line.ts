@@ -15,8 +15,9 @@ const WIDEST_HELP = 110
 
 const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, gcCommand, completionCommand]
 
-const EPILOGUE = `A runtime executes this program as a CNI plugin instead: then CNI_COMMAND is set. State lies in /run/tsnet, or where
-TSNET_STATE_DIR says; networks are defined in /etc/cni/net.d, or where NETCONFPATH says; TSNET_DEBUG=1 shows where an error came from.`
+const EPILOGUE =
+  'A runtime executes this program as a CNI plugin instead, with CNI_COMMAND set. State lies in /run/tsnet or where TSNET_STATE_DIR says, ' +
+  'networks are defined in /etc/cni/net.d or where NETCONFPATH says, NO_COLOR=1 leaves colours away, TSNET_DEBUG=1 shows where an error came from.'
 
 /**
  * Runs one command.
@@ -25,7 +26,12 @@ TSNET_STATE_DIR says; networks are defined in /etc/cni/net.d, or where NETCONFPA
  * @throws TsnetError when it failed, also TSNET_USAGE for what it could not read
  */
 export async function runCommandLine(args: readonly string[], shell: Shell, version: string): Promise<void> {
-  if (args[0] === COMPLETE) return shell.print(complete(args.slice(1), shell).map((word) => `${word}\n`).join(''))
+  if (args[0] === COMPLETE)
+    return shell.print(
+      complete(args.slice(1), shell)
+        .map((word) => `${word}\n`)
+        .join(''),
+    )
   const parser = build(shell, version)
   const words = args.length === 0 ? ['--help'] : separate(args)
   let failure: unknown
@@ -46,7 +52,13 @@ export async function runCommandLine(args: readonly string[], shell: Shell, vers
 function build(shell: Shell, version: string): Argv {
   const parser = yargs()
     .scriptName('tsnet')
-    .parserConfiguration({ 'boolean-negation': false, 'camel-case-expansion': false, 'dot-notation': false, 'parse-numbers': false, 'parse-positional-numbers': false })
+    .parserConfiguration({
+      'boolean-negation': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+    })
     .detectLocale(false)
     .exitProcess(false)
     .usage('Networks for containers: an interface, an address, a way out and published ports for any network namespace.\n\nUsage: $0 <command>')
@@ -61,6 +73,7 @@ function build(shell: Shell, version: string): Argv {
     .alias('version', 'v')
     .help()
     .alias('help', 'h')
+    .group(['help', 'version'], 'Everywhere:')
     .wrap(Math.min(WIDEST_HELP, shell.style.columns))
     .strict()
     .demandCommand(1, 'no command')
@@ -88,7 +101,10 @@ function explain(error: Error, args: readonly string[]): TsnetError {
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {
-    return usageError(`Cannot ${command}: ${command === 'attach' ? 'no namespace is named' : 'no namespace or container id is named'}`, `For example tsnet ${command} web; ${help.toLowerCase()}`)
+    return usageError(
+      `Cannot ${command}: ${command === 'attach' ? 'no namespace is named' : 'no namespace or container id is named'}`,
+      `For example tsnet ${command} web; ${help.toLowerCase()}`,
+    )
   }
   if (/^Did you mean/.test(message)) return usageError(`Unknown command: ${command}`, message)
   if (/^no command$/.test(message)) return usageError('No command is named', help)

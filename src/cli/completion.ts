@@ -56,12 +56,10 @@ export function completionCommand(shell: Shell): CommandModule {
     command: 'completion [shell]',
     describe: 'Print a script that teaches your shell to complete tsnet',
     builder: (yargs) =>
-      yargs
-        .positional('shell', { type: 'string', describe: 'bash or zsh [default: yours, by $SHELL]' })
-        .example([
-          ['source <($0 completion bash)', 'Into ~/.bashrc'],
-          ['source <($0 completion zsh)', 'Into ~/.zshrc'],
-        ]),
+      yargs.positional('shell', { type: 'string', describe: 'bash or zsh [default: yours, by $SHELL]' }).example([
+        ['source <(tsnet completion bash)', 'Into ~/.bashrc'],
+        ['source <(tsnet completion zsh)', 'Into ~/.zshrc'],
+      ]),
     handler: (args: Arguments) => {
       const wanted = args['shell'] === undefined ? (shell.env['SHELL']?.endsWith('zsh') ? 'zsh' : 'bash') : String(args['shell'])
       const script = Object.hasOwn(SCRIPTS, wanted) ? SCRIPTS[wanted] : undefined

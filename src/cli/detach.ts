@@ -1,7 +1,7 @@
 /** `tsnet detach`: a DEL of the plugin for everything that is attached to what a person names. */
 import type { CommandModule } from 'yargs'
-import { runPlugin } from '../plugins/run.ts'
 import { Attempts } from '../plan/detach.ts'
+import { runPlugin } from '../plugins/run.ts'
 import { type Attachment, findAttachments, listAttachments, narrow, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, withContainer, withJson, withNetwork } from './options.ts'
 import { formatDetached } from './render-attachment.ts'
@@ -37,11 +37,27 @@ function detach(args: Arguments, shell: Shell): void {
   for (const attachment of found) {
     errors.try(() => {
       const { network, containerID, ifname } = attachment.owner
-      const environment = { command: 'DEL', containerID, netns: attachment.record?.netns.path ?? '', ifname, path: '', args: '', netnsOverride: false } as const
+      const environment = {
+        command: 'DEL',
+        containerID,
+        netns: attachment.record?.netns.path ?? '',
+        ifname,
+        path: '',
+        args: '',
+        netnsOverride: false,
+      } as const
       runPlugin({ entry: 'tsnet', environment, input: JSON.stringify({ cniVersion: '1.1.0', name: network, type: 'tsnet' }) }, context)
       detached.push(attachment)
     })
   }
-  shell.print(flag(args, 'json') ? `${JSON.stringify(detached.map(({ owner, record }) => record ?? owner), undefined, 2)}\n` : formatDetached(shell.style, detached))
+  shell.print(
+    flag(args, 'json')
+      ? `${JSON.stringify(
+          detached.map(({ owner, record }) => record ?? owner),
+          undefined,
+          2,
+        )}\n`
+      : formatDetached(shell.style, detached),
+  )
   errors.finish(`Cannot detach ${found.length - detached.length} of ${found.length}`)
 }

@@ -1,7 +1,7 @@
 /** `tsnet gc`: gives back the addresses, ports and rules of containers whose namespace is gone. */
 import type { CommandModule } from 'yargs'
-import { Attempts, detach } from '../plan/detach.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { Attempts, detach } from '../plan/detach.ts'
 import { lockNetwork } from '../plan/state-folder.ts'
 import { type Attachment, inspectAttachment, listAttachments, narrow } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, withJson, withNetwork } from './options.ts'
@@ -14,7 +14,9 @@ export function gcCommand(shell: Shell): CommandModule {
     command: 'gc',
     describe: 'Detach everything whose namespace is gone',
     builder: (yargs) =>
-      withJson(withNetwork(yargs, 'Clean up this network only'), 'Print the records of what was detached').example([['$0 gc', 'After "ip netns del web" without "tsnet detach web"']]),
+      withJson(withNetwork(yargs, 'Clean up this network only'), 'Print the records of what was detached').example([
+        ['$0 gc', 'After "ip netns del web" without "tsnet detach web"'],
+      ]),
     handler: (args) => collect(args, shell),
   }
 }

@@ -91,14 +91,16 @@ function existing(text: string, cwd: string): Omit<Namespace, 'inode'> | undefin
 function notFound(text: string, wishes: readonly NamespaceWish[]): TsnetError {
   const [wish] = wishes
   if (wish?.kind === 'path') return usageError(`Cannot find a network namespace at ${quote(wish.paths[0])}: there is no such file`, namesHint())
-  if (wish?.kind === 'process') return usageError(`Cannot find the process ${wish.name}: it does not run`, 'Give the id of a process that runs in the namespace')
+  if (wish?.kind === 'process')
+    return usageError(`Cannot find the process ${wish.name}: it does not run`, 'Give the id of a process that runs in the namespace')
   const orProcess = wishes.length > 1 ? ', and no process of that id runs' : ''
   return usageError(`Cannot find the network namespace ${quote(text)}: ${FOLDERS[0]} has no such name${orProcess}`, namesHint(text))
 }
 
 function namesHint(text?: string): string {
   const names = namespaceNames()
-  if (names.length === 0) return `No namespace has a name yet; "ip netns add ${text !== undefined && /^[\w.-]+$/.test(text) ? text : 'web'}" makes one`
+  if (names.length === 0)
+    return `No namespace has a name yet; "ip netns add ${text !== undefined && /^[\w.-]+$/.test(text) ? text : 'web'}" makes one`
   const more = names.length > MOST_NAMES ? ` and ${names.length - MOST_NAMES} more` : ''
   return `These exist: ${names.slice(0, MOST_NAMES).join(', ')}${more}`
 }

@@ -1,6 +1,6 @@
 /** Finds what a network's name stands for: a configuration list in /etc/cni/net.d, or for "tsnet" what is built in. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { extname, join } from 'node:path'
+import { basename, extname, join } from 'node:path'
 import { type NetworkList, parseConflist } from '../cni/conflist.ts'
 import { field, isObject, type JsonObject, parseJson, quote } from '../cni/json.ts'
 import { describe, isErrno, TsnetError } from '../error.ts'
@@ -38,7 +38,7 @@ export function findDefinition(name: string, folder: string): NetworkDefinition 
   const file = files.find((candidate) => candidate.name === name)
   if (file !== undefined) return definitionOf(file, folder)
   const broken = files.filter(({ problem }) => problem !== undefined)
-  const suspect = broken.find(({ text, path }) => text.includes(JSON.stringify(name)) || path.includes(name))
+  const suspect = broken.find(({ text, path }) => text.includes(JSON.stringify(name)) || isNamedAfter(path, name))
   if (suspect !== undefined && suspect.problem !== undefined) throw brokenDefinition(suspect.path, suspect.problem)
   if (name === DEFAULT_NETWORK) return builtin()
   throw noNetwork(name, folder, { names: files.flatMap((other) => other.name ?? []), broken: broken.map(({ path }) => path) })
@@ -67,6 +67,12 @@ function readDefinition(path: string): DefinitionFile {
   }
 }
 
+/** @returns Whether a file is called `name.conflist` or `10-name.conflist`. */
+function isNamedAfter(path: string, name: string): boolean {
+  const stem = basename(path, extname(path))
+  return stem === name || stem.endsWith(`-${name}`)
+}
+
 function definitionOf({ path, text, name = '' }: DefinitionFile, folder: string): NetworkDefinition {
   let list: NetworkList
   try {
@@ -79,9 +85,13 @@ function definitionOf({ path, text, name = '' }: DefinitionFile, folder: string)
   const [plugin] = list.plugins
   if (plugin === undefined || types.length > 1 || types[0] !== 'tsnet') {
     const others = types.filter((type) => type !== 'tsnet')
-    throw new TsnetError('TSNET_DEFINITION', `Cannot attach to network ${quote(name)}: ${quote(path)} also runs ${others.join(', ') || 'tsnet twice'}`, {
-      hint: 'tsnet attach runs a network whose only plugin is tsnet; a chain is for a container runtime to run',
-    })
+    throw new TsnetError(
+      'TSNET_DEFINITION',
+      `Cannot attach to network ${quote(name)}: ${quote(path)} also runs ${others.join(', ') || 'tsnet twice'}`,
+      {
+        hint: 'tsnet attach runs a network whose only plugin is tsnet; a chain is for a container runtime to run',
+      },
+    )
   }
   return { list, plugin: withCapabilities(plugin), path }
 }
@@ -94,7 +104,14 @@ function withCapabilities(plugin: JsonObject): JsonObject {
 
 function builtin(): NetworkDefinition {
   const plugin = { type: 'tsnet', capabilities: CAPABILITIES }
-  const list: NetworkList = { name: DEFAULT_NETWORK, cniVersion: '1.1.0', disableCheck: false, disableGC: false, loadOnlyInlinedPlugins: true, plugins: [plugin] }
+  const list: NetworkList = {
+    name: DEFAULT_NETWORK,
+    cniVersion: '1.1.0',
+    disableCheck: false,
+    disableGC: false,
+    loadOnlyInlinedPlugins: true,
+    plugins: [plugin],
+  }
   return { list, plugin }
 }
 
@@ -108,8 +125,11 @@ function listFolder(folder: string): readonly string[] {
 }
 
 function brokenDefinition(path: string, problem: unknown): TsnetError {
-  const text = describe(problem).replace(`the network definition ${quote(path)}`, 'it')
-  return new TsnetError('TSNET_DEFINITION', `Cannot use the network definition ${quote(path)}: ${text}`, { hint: 'Correct the file, or move it away', cause: problem })
+  // That it is no JSON is said by the parser, and with the place.
+  const reason = problem instanceof TsnetError && problem.cause !== undefined ? problem.cause : problem
+  return new TsnetError('TSNET_DEFINITION', `Cannot use the network definition ${quote(path)}: ${describe(reason)}`, {
+    hint: 'Correct the file, or move it away',
+  })
 }
 
 function noNetwork(name: string, folder: string, known: { readonly names: readonly string[]; readonly broken: readonly string[] }): TsnetError {

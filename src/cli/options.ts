@@ -19,12 +19,20 @@ const RULES = {
 
 /** Adds `<netns>`. */
 export function withNamespace<T>(yargs: Argv<T>): Argv<T> {
-  return yargs.positional('netns', { type: 'string', demandOption: true, describe: 'Name under /run/netns, path, or process id (pid:3452 or 3452)' }) as unknown as Argv<T>
+  return yargs.positional('netns', {
+    type: 'string',
+    demandOption: true,
+    describe: 'Name under /run/netns, path, or process id (pid:3452 or 3452)',
+  }) as unknown as Argv<T>
 }
 
 /** Adds `<container>`: what findAttachments() takes. */
 export function withContainer<T>(yargs: Argv<T>): Argv<T> {
-  return yargs.positional('container', { type: 'string', demandOption: true, describe: 'Its namespace (name, path, process id) or its container id' }) as unknown as Argv<T>
+  return yargs.positional('container', {
+    type: 'string',
+    demandOption: true,
+    describe: 'Its namespace (name, path, process id) or its container id',
+  }) as unknown as Argv<T>
 }
 
 /** Adds `--network`. */
@@ -76,7 +84,8 @@ export function requireCapabilities(shell: Shell, what: string): void {
   const wanted: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']
   const missing = shell.missingCapabilities(wanted)
   if (missing.length === 0) return
-  const hint = shell.userID === 0 ? 'You are root without it: give it to the container or service that this runs in' : `Run it as root: sudo tsnet ${what} …`
+  const hint =
+    shell.userID === 0 ? 'You are root without it: give it to the container or service that this runs in' : `Run it as root: sudo tsnet ${what} …`
   throw new TsnetError('TSNET_PERMISSION', `Cannot ${what}: the process lacks ${missing.join(' and ')}`, { cniCode: 4, hint })
 }
 
@@ -86,6 +95,9 @@ export function requireReadable(root: string, what: string): void {
     accessSync(root, constants.R_OK | constants.X_OK)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return
-    throw new TsnetError('TSNET_PERMISSION', `Cannot ${what} what is attached: ${quote(root)} is closed to this user`, { cniCode: 4, hint: `Run it as root: sudo tsnet …` })
+    throw new TsnetError('TSNET_PERMISSION', `Cannot ${what} what is attached: ${quote(root)} is closed to this user`, {
+      cniCode: 4,
+      hint: `Run it as root: sudo tsnet …`,
+    })
   }
 }

@@ -1,6 +1,7 @@
 /** `-p [hostIP:]hostPort:containerPort[/protocol]`, as `docker run -p` takes it. */
-import type { TsnetError } from '../error.ts'
+
 import { quote } from '../cni/json.ts'
+import type { TsnetError } from '../error.ts'
 import { parseAddress } from '../wire/ip-address.ts'
 import { usageError } from './usage-error.ts'
 
@@ -30,7 +31,8 @@ const FORM = 'The form is [hostIP:]hostPort:containerPort[/tcp|udp|sctp], for ex
 export function parsePublish(text: string): PublishedMapping {
   const slash = text.lastIndexOf('/')
   const protocol = slash < 0 ? 'tcp' : text.slice(slash + 1).toLowerCase()
-  if (!PROTOCOLS.includes(protocol)) throw refuse(text, `${quote(text.slice(slash + 1))} is no protocol`, 'The protocols are tcp, udp and sctp, for example 5353:53/udp')
+  if (!PROTOCOLS.includes(protocol))
+    throw refuse(text, `${quote(text.slice(slash + 1))} is no protocol`, 'The protocols are tcp, udp and sctp, for example 5353:53/udp')
   const { hostIP, hostPorts, containerPorts } = split(text, slash < 0 ? text : text.slice(0, slash))
   const host = parseRange(text, hostPorts, 'host')
   const container = parseRange(text, containerPorts, 'container')
@@ -39,9 +41,19 @@ export function parsePublish(text: string): PublishedMapping {
   if (count !== containerCount) {
     const last = container.first + count - 1
     const hint = last <= 65535 ? `${hostPorts}:${container.first}${count > 1 ? `-${last}` : ''}` : 'Give ranges of the same length'
-    throw refuse(text, `${count} ${ports(count)} of the host cannot lead to ${containerCount} of the container`, last <= 65535 ? `Give ranges of the same length: ${hint}` : hint)
+    throw refuse(
+      text,
+      `${count} ${ports(count)} of the host cannot lead to ${containerCount} of the container`,
+      last <= 65535 ? `Give ranges of the same length: ${hint}` : hint,
+    )
   }
-  return { hostPort: host.first, containerPort: container.first, protocol, ...(hostIP !== undefined && { hostIP }), ...(count > 1 && { range: count }) }
+  return {
+    hostPort: host.first,
+    containerPort: container.first,
+    protocol,
+    ...(hostIP !== undefined && { hostIP }),
+    ...(count > 1 && { range: count }),
+  }
 }
 
 /** The host's address may be in brackets, and must be when it is one of IPv6. */
@@ -49,7 +61,8 @@ function split(text: string, rest: string): { readonly hostIP?: string; readonly
   const [, bracketed, tail = ''] = /^\[([^\]]*)\]:(.*)$/.exec(rest) ?? []
   const parts = (bracketed === undefined ? rest : tail).split(':')
   const wanted = bracketed === undefined ? 3 : 2
-  if (bracketed === undefined && parts.length > 3) throw refuse(text, 'it has too many colons', 'An IPv6 address stands in brackets, for example [::1]:8080:80')
+  if (bracketed === undefined && parts.length > 3)
+    throw refuse(text, 'it has too many colons', 'An IPv6 address stands in brackets, for example [::1]:8080:80')
   if (parts.length < 2 && bracketed === undefined) throw refuseSingle(text, rest)
   if (parts.length > wanted || parts.length < 2) throw refuse(text, 'it is not complete', FORM)
   const [hostPorts = '', containerPorts = ''] = parts.slice(-2)
@@ -57,7 +70,11 @@ function split(text: string, rest: string): { readonly hostIP?: string; readonly
   if (address === undefined) return { hostPorts, containerPorts }
   const family = parseAddress(address)?.family
   if (family === undefined || (bracketed !== undefined && family === 4)) {
-    throw refuse(text, `${quote(address)} is no ${bracketed === undefined ? 'IP' : 'IPv6'} address`, bracketed === undefined ? FORM : 'Only an IPv6 address stands in brackets, for example [::1]:8080:80')
+    throw refuse(
+      text,
+      `${quote(address)} is no ${bracketed === undefined ? 'IP' : 'IPv6'} address`,
+      bracketed === undefined ? FORM : 'Only an IPv6 address stands in brackets, for example [::1]:8080:80',
+    )
   }
   return { hostIP: address, hostPorts, containerPorts }
 }

@@ -79,7 +79,14 @@ export function shortPorts(ports: readonly RecordedPort[]): readonly string[] {
 function wayIn(record: AttachmentRecord, port: RecordedPort, backend: string): string {
   const rule = backend === 'iptables' ? 'nat PREROUTING, TSNET-DNAT' : `${backend} prerouting`
   const target = `${bracketed(port.address)}:${range(port.containerPort, port.count)}`
-  return [`${hostSide(port)}/${port.protocol}`, rule, target, record.bridge, record.hostVeth, `${record.ifname} in ${shortNamespace(record.netns.path)}`].join(' -> ')
+  return [
+    `${hostSide(port)}/${port.protocol}`,
+    rule,
+    target,
+    record.bridge,
+    record.hostVeth,
+    `${record.ifname} in ${shortNamespace(record.netns.path)}`,
+  ].join(' -> ')
 }
 
 function wayOut(record: AttachmentRecord, backend: string): readonly string[] {

@@ -10,7 +10,11 @@ export interface Check {
 /** @returns A line for each attachment, or a JSON list. */
 export function formatChecks(style: Style, checks: readonly Check[], json: boolean): string {
   if (json) {
-    const findings = checks.map(({ attachment: { owner }, problem }) => ({ ...owner, ok: problem === undefined, ...(problem !== undefined && { problem }) }))
+    const findings = checks.map(({ attachment: { owner }, problem }) => ({
+      ...owner,
+      ok: problem === undefined,
+      ...(problem !== undefined && { problem }),
+    }))
     return `${JSON.stringify(findings, undefined, 2)}\n`
   }
   return checks

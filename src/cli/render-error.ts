@@ -1,5 +1,5 @@
 /** An error as a person sees it: one line with what went wrong and what to do. */
-import { ErrorList, TsnetError, describe } from '../error.ts'
+import { describe, ErrorList, TsnetError } from '../error.ts'
 
 const MAX_CAUSES = 16
 
@@ -10,10 +10,16 @@ const MAX_CAUSES = 16
 export function formatError(error: unknown, debug = false): string {
   const errors = tsnetErrors(error)
   const details = errors.find((one) => one.details)?.details
-  const hint = errors.find((one) => one.hint)?.hint
+  const hint = errors.find((one) => one.hint)?.hint ?? defaultHint(error)
   const line = [describe(error), details].filter((part) => part !== undefined && part !== '').join('; ')
   const stack = debug && error instanceof Error ? `${error.stack ?? ''}\n` : ''
-  return `${oneLine(`tsnet: ${line || 'unknown error'}${hint === undefined ? '' : `. Hint: ${hint}`}`)}\n${stack}`
+  return `${oneLine(`tsnet: ${line || 'unknown error'}. Hint: ${hint}`)}\n${stack}`
+}
+
+function defaultHint(error: unknown): string {
+  return error instanceof TsnetError
+    ? `docs/errors.md says more about ${error.code}`
+    : 'This should not happen; TSNET_DEBUG=1 shows where it comes from'
 }
 
 /** The error, what caused it, and of a list each. */

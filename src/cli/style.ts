@@ -39,7 +39,9 @@ export function formatFields(style: Style, fields: readonly (readonly [key: stri
   const present = fields.filter(([, values]) => values.length > 0)
   if (!style.terminal) return formatLines(present.flatMap(([key, values]) => values.map((value) => `${key}\t${value}`)))
   const width = Math.max(0, ...present.map(([key]) => key.length))
-  return formatLines(present.flatMap(([key, values]) => values.map((value, i) => `${paint(style, 'bold', (i === 0 ? key : '').padEnd(width))}  ${value}`)))
+  return formatLines(
+    present.flatMap(([key, values]) => values.map((value, i) => `${paint(style, 'bold', (i === 0 ? key : '').padEnd(width))}  ${value}`)),
+  )
 }
 
 function formatLines(lines: readonly string[]): string {
