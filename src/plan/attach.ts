@@ -55,9 +55,10 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   refuseOwnNetns(netns, request.ownNetnsAllowed)
   const known = existsSync(networkFolder(state, owner.network))
   using _lock = lockNetwork(state, owner.network)
+  using host = openRtnetlink()
+  // What is declared after it is closed before it: the steps are taken back over the socket.
   using undo = new UndoStack(context.warn)
   if (!known) undo.push('network folder', () => rmSync(networkFolder(state, owner.network), { recursive: true, force: true }))
-  using host = openRtnetlink()
   clearFormer(owner, { netns, host, context })
   using container = within(netns, openRtnetlink)
   using established = establish(request.network, { state, backend, host, undo })
