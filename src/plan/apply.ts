@@ -86,10 +86,12 @@ function perform(step: Step, context: ApplyContext): void {
 function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
   const former = readSysctl(key)
   if (former === undefined || former === value) return
-  if (key === 'net/ipv6/conf/all/forwarding') keepAdvertisedRoutes(context.host)
+  const forget = key === 'net/ipv6/conf/all/forwarding' ? keepAdvertisedRoutes(context.host) : undefined
   writeSysctl(key, value)
   context.undo.push(`sysctl ${key}`, () => {
-    if (readSysctl(key) === value && context.alone()) writeSysctl(key, former)
+    if (readSysctl(key) !== value || !context.alone()) return
+    writeSysctl(key, former)
+    forget?.()
   })
 }
 
