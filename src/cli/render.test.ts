@@ -86,7 +86,7 @@ test('formatTable() and formatFields() colour only where there are colours', () 
     ]),
     'A     B\nlong  x\n',
   )
-  assert.match(formatTable({ ...TERMINAL, colours: true }, [['A', 'B']]), /^\u001b\[1mA {2}B\u001b\[0m\n$/)
+  assert.equal(formatTable({ ...TERMINAL, colours: true }, [['A', 'B']]), '\u001b[1mA  B\u001b[0m\n')
   assert.equal(
     formatFields(TERMINAL, [
       ['Key', ['a', 'b']],
