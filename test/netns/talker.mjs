@@ -38,11 +38,11 @@ for await (const line of createInterface({ input: process.stdin })) {
   )
 }
 
-function askTcp({ address, port, localAddress, localPort }) {
+function askTcp({ address, port, localAddress, localPort, timeoutMs = TIMEOUT_MS }) {
   return new Promise((resolve, reject) => {
     let text = ''
     const socket = createConnection({ host: address, port, ...(localAddress && { localAddress }), ...(localPort && { localPort }) })
-    socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error('no answer')))
+    socket.setTimeout(timeoutMs, () => socket.destroy(new Error('no answer')))
     socket.on('data', (data) => (text += data))
     socket.once('error', reject)
     socket.once('end', () => resolve(JSON.parse(text)))
@@ -50,7 +50,7 @@ function askTcp({ address, port, localAddress, localPort }) {
 }
 
 /** A datagram may get lost, so it is sent again until the answer comes. */
-function askUdp({ address, port, localPort, expect }) {
+function askUdp({ address, port, localPort, expect, timeoutMs = TIMEOUT_MS }) {
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
     const send = () => socket.send('?', port, address, () => {})
@@ -62,7 +62,7 @@ function askUdp({ address, port, localPort, expect }) {
       end(value)
     }
     let last = 'no answer'
-    const limit = setTimeout(() => finish(reject, new Error(last)), TIMEOUT_MS)
+    const limit = setTimeout(() => finish(reject, new Error(last)), timeoutMs)
     socket.on('error', (error) => finish(reject, error))
     socket.on('message', (data) => {
       const answer = JSON.parse(data)

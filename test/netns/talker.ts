@@ -16,6 +16,8 @@ export interface Question extends Endpoint {
   readonly localPort?: number
   /** UDP: whose answer is waited for; others are passed over. */
   readonly expect?: string
+  /** For questions that nobody shall answer. */
+  readonly timeoutMs?: number
 }
 
 /** What a server says: its name, and whom it hears. */
