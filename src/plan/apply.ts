@@ -2,7 +2,7 @@
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, setBridgeUp } from '../bridge/bridge.ts'
 import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
-import { ensureRoute } from '../bridge/route.ts'
+import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
 import type { Backend, RulePart } from '../nat/backend.ts'
@@ -29,6 +29,8 @@ export interface ApplyContext {
   readonly undo: UndoStack
   /** Whether another network relies on the host's switches, so that they must stay when this ADD is taken back. */
   readonly alone: () => boolean
+  /** Hears of a route that another interface of the container has already: the first one stays. */
+  readonly onRouteTaken: (route: RouteOptions) => void
 }
 
 /** @throws KernelError or TsnetError of the step that failed; those before it are registered in `context.undo` */
@@ -73,7 +75,7 @@ function perform(step: Step, context: ApplyContext): void {
     case 'setContainerUp':
       return changeLink(container, `set "${step.ifname}" up`, { id: step.ifname, up: true })
     case 'addRoute':
-      ensureRoute(container, indexOf(container, step.ifname), step.route)
+      if (!ensureRoute(container, indexOf(container, step.ifname), step.route)) context.onRouteTaken(step.route)
       return
     case 'writeRules':
       return writeRules(step.rules, context)

@@ -1,7 +1,7 @@
 /** ADD: gives one interface of one container its network, or leaves everything as it was. */
 import { existsSync, rmSync } from 'node:fs'
 import { macToText, randomMac } from '../bridge/mac.ts'
-import { defaultRouteMtu } from '../bridge/route.ts'
+import { defaultRouteMtu, type RouteOptions } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
@@ -23,7 +23,7 @@ import { ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listLiveNetworks, readRecord, recordedPort, recordPort, removeRecord, writeRecord } from './record.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
 import { UndoStack } from './undo.ts'
-import { acquireAddresses, portsFor, routesFor, type Wishes } from './wishes.ts'
+import { acquireAddresses, portsFor, routesFor, routesWithout, type Wishes } from './wishes.ts'
 
 /** MTU of Ethernet, for a host without a default route. */
 const ETHERNET_MTU = 1500
@@ -67,9 +67,11 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   const desired = desiredOf(record, established.record)
   const { fresh, formerRules } = established
   const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
-  apply(diff(desired, observeHost(desired, established.bridge)), { host, container, netns, undo, backend, fresh, formerRules, alone })
+  const taken: RouteOptions[] = []
+  const onRouteTaken = (route: RouteOptions) => taken.push(route)
+  apply(diff(desired, observeHost(desired, established.bridge)), { host, container, netns, undo, backend, fresh, formerRules, alone, onRouteTaken })
   forgetConnections(record.ports.map(recordedPort), 'current')
-  const finished = { ...record, state: 'attached' as const }
+  const finished = { ...record, state: 'attached' as const, routes: routesWithout(record.routes, taken) }
   writeRecord(state, finished)
   undo.commit()
   return finished
