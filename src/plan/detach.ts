@@ -30,9 +30,10 @@ export interface DetachContext extends PlanContext {
  */
 export function detach(owner: Owner, context: DetachContext): boolean {
   const { state } = context
-  if (!existsSync(networkFolder(state, owner.network))) return false
-  using _lock = context.locked === true ? undefined : lockNetwork(state, owner.network)
   using host = openRtnetlink()
+  // The link's name follows from the owner: it is found even when somebody deleted the whole state folder.
+  if (!existsSync(networkFolder(state, owner.network)) && findVeth(host, hostVethName(owner), aliasOf(owner)) === undefined) return false
+  using _lock = context.locked === true ? undefined : lockNetwork(state, owner.network)
   const record = readRecord(state, owner)
   if (record === undefined && !existsSync(recordPath(state, owner))) return detachUnrecorded(owner, host, context)
   const network = isLast(owner, context) ? readNetwork(state, owner.network) : undefined
@@ -73,12 +74,13 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
     networks: network === undefined ? [] : rulesOfNetwork(network),
     attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: record.ports.map(recordedPort) }],
   }
+  // First, since a published port that nobody knows would keep the shared chains in use.
+  if (record === undefined) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
   const change: RuleChange = { remove, base: network !== undefined && isOnlyNetwork(owner.network, context) ? 'drop' : 'keep' }
   const pending = errors.try(() => context.backend.startChange(change))
   errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   errors.try(() => network && deleteOwnBridge(network, host))
   errors.try(() => pending?.finish())
-  if (record === undefined) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
   errors.finish('Cannot remove what the kernel holds')
 }
 
