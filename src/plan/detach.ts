@@ -17,7 +17,7 @@ import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord, recordedPort, removeRecord } from './record.ts'
-import { lockNetwork, networkFolder, recordPath } from './state-folder.ts'
+import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
 export interface DetachContext extends PlanContext {
   /** Whether the caller holds the network's lock. */
@@ -36,7 +36,10 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   using _lock = context.locked === true ? undefined : lockNetwork(state, owner.network)
   const record = readRecord(state, owner)
   if (record === undefined && !existsSync(recordPath(state, owner))) return detachUnrecorded(owner, host, context)
-  const network = isLast(owner, context) ? readNetwork(state, owner.network) : undefined
+  const last = isLast(owner, context)
+  // Two networks that end at once would each leave what they share to the other.
+  using _hostLock = last ? lockHost(state) : undefined
+  const network = last ? readNetwork(state, owner.network) : undefined
   const errors = new Attempts()
   errors.try(() => removeKernelObjects(owner, { record, network, host, context }))
   errors.try(() => record && forgetConnections(record.ports.map(recordedPort), 'none'))
@@ -88,6 +91,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
 export function removeIdleNetwork(name: string, host: NetlinkSocket, context: PlanContext): void {
   const network = listOwners(context.state, name).length === 0 ? readNetwork(context.state, name) : undefined
   if (network === undefined || findBridge(host, network.bridge) === undefined) return
+  using _hostLock = lockHost(context.state)
   const base = listLiveNetworks(context.state).length === 0 ? 'drop' : 'keep'
   const pending = context.backend.startChange({ remove: { networks: rulesOfNetwork(network), attachments: [] }, base })
   deleteOwnBridge(network, host)
