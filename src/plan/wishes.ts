@@ -36,13 +36,22 @@ export interface Acquisition {
   readonly undo: UndoStack
 }
 
-/** One address of each range set. A wish that no set could fulfil is refused. */
+/** One address of each range set. A wish that no set could fulfil is refused, and so is a second one of the same set. */
 export function acquireAddresses(owner: Owner, network: Network, { wishes, state, undo }: Acquisition): readonly RecordedAddress[] {
   const stray = wishes.find(({ address }) => !network.rangeSets.some((set) => belongsTo(set, address)))
   if (stray !== undefined) {
     throw new TsnetError(
       'TSNET_REQUESTED_ADDRESS',
       `Cannot hand out ${formatAddress(stray.address)}: it is in no range of network "${network.name}"`,
+      { cniCode: CNI_CODE.invalidConfig },
+    )
+  }
+  const setOf = ({ address }: Wishes['addresses'][number]) => network.rangeSets.find((set) => belongsTo(set, address))
+  const second = wishes.find((wish, i) => wishes.findIndex((other) => setOf(other) === setOf(wish)) < i)
+  if (second !== undefined) {
+    throw new TsnetError(
+      'TSNET_REQUESTED_ADDRESS',
+      `Cannot hand out ${formatAddress(second.address)}: an attachment gets one address of each range, and another one is requested too`,
       { cniCode: CNI_CODE.invalidConfig },
     )
   }
