@@ -28,6 +28,7 @@ function collect(args: Arguments, shell: Shell): void {
   const stale = narrow(listAttachments(context.state), { network }).filter(({ status }) => status === 'gone')
   const errors = new Attempts()
   const removed = stale.filter((attachment) => errors.try(() => removeIfGone(attachment, context)))
+  if (shell.style.terminal && removed.length === 0 && !flag(args, 'json')) shell.print('Nothing to clean up\n')
   shell.print(flag(args, 'json') ? jsonOf(removed) : formatDetached(shell.style, removed))
   errors.finish('Cannot remove everything whose namespace is gone')
 }

@@ -1,5 +1,6 @@
 /** `tsnet inspect`: everything about the attachments of one container. */
 import type { CommandModule } from 'yargs'
+import { readNetwork } from '../plan/network.ts'
 import { findAttachments, listAttachments, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, requireReadable, withContainer, withJson } from './options.ts'
 import { formatAttachment } from './render-attachment.ts'
@@ -26,5 +27,10 @@ function inspect(args: Arguments, shell: Shell): void {
   const wanted = String(args['container'])
   const found = findAttachments(all, wanted, shell.cwd)
   if (found.length === 0) throw nothingAttached('inspect', wanted, all)
-  shell.print(flag(args, 'json') ? jsonOf(found) : found.map((attachment) => formatAttachment(shell.style, attachment, backend.name)).join('\n'))
+  if (flag(args, 'json')) return shell.print(jsonOf(found))
+  const texts = found.map((attachment) => {
+    const masquerade = readNetwork(state, attachment.owner.network)?.masquerade === true
+    return formatAttachment(shell.style, attachment, { backend: backend.name, masquerade })
+  })
+  shell.print(texts.join('\n'))
 }

@@ -39,8 +39,16 @@ export function formatList(style: Style, attachments: readonly Attachment[]): st
   return formatTable(style, [HEAD, ...rows])
 }
 
-/** @returns What `inspect` prints of one attachment. @param backend Who wrote its rules. */
-export function formatAttachment(style: Style, { owner, record, status }: Attachment, backend: string): string {
+/** What `inspect` knows beside the record. */
+export interface Surroundings {
+  /** Who wrote the rules. */
+  readonly backend: string
+  /** Whether packets leave with the host's address. */
+  readonly masquerade: boolean
+}
+
+/** @returns What `inspect` prints of one attachment. */
+export function formatAttachment(style: Style, { owner, record, status }: Attachment, around: Surroundings): string {
   const head = [
     ['Network', [owner.network]],
     ['ID', [owner.containerID]],
@@ -57,8 +65,8 @@ export function formatAttachment(style: Style, { owner, record, status }: Attach
     ['Bridge', [`${record.bridge}${record.bridgeMac === undefined ? '' : `  mac ${record.bridgeMac}`}`]],
     ['Host end', [`${record.hostVeth}${record.hairpin ? '  hairpin' : ''}`]],
     ['Published', record.ports.map(formatPort)],
-    ['Way in', record.ports.map((port) => wayIn(record, port, backend))],
-    ['Way out', wayOut(record, backend)],
+    ['Way in', record.ports.map((port) => wayIn(record, port, around.backend))],
+    ['Way out', wayOut(record, around)],
   ])
 }
 
@@ -89,11 +97,12 @@ function wayIn(record: AttachmentRecord, port: RecordedPort, backend: string): s
   ].join(' -> ')
 }
 
-function wayOut(record: AttachmentRecord, backend: string): readonly string[] {
+function wayOut(record: AttachmentRecord, { backend, masquerade }: Surroundings): readonly string[] {
   const gateways = record.addresses.flatMap(({ gateway }) => gateway ?? [])
   if (gateways.length === 0) return []
   const rule = backend === 'iptables' ? 'nat POSTROUTING, TSNET-MASQ' : `${backend} postrouting`
-  return [[record.ifname, record.hostVeth, `${record.bridge} (${gateways.join(', ')})`, "the host's routes", rule].join(' -> ')]
+  const hops = [record.ifname, record.hostVeth, `${record.bridge} (${gateways.join(', ')})`, "the host's routes", ...(masquerade ? [rule] : [])]
+  return [hops.join(' -> ')]
 }
 
 function hostSide({ hostAddress, address, hostPort, count }: RecordedPort): string {

@@ -61,10 +61,10 @@ test('formatList() has a head and aligned columns on a terminal only', () => {
 })
 
 test('formatAttachment() tells the way of a packet', () => {
-  const text = formatAttachment(PLAIN, attached, 'iptables')
+  const text = formatAttachment(PLAIN, attached, { backend: 'iptables', masquerade: true })
   assert.match(text, /^Way in\t0\.0\.0\.0:8080\/tcp -> nat PREROUTING, TSNET-DNAT -> 10\.210\.0\.2:80 -> tsnet0 -> tsn000000000001 -> eth0 in web$/m)
   assert.match(text, /^Way out\teth0 -> tsn000000000001 -> tsnet0 \(10\.210\.0\.1, fd00::1\)/m)
-  assert.match(formatAttachment(PLAIN, { owner, status: 'unreadable' }, 'iptables'), /^Status\tunreadable: /m)
+  assert.match(formatAttachment(PLAIN, { owner, status: 'unreadable' }, { backend: 'iptables', masquerade: true }), /^Status\tunreadable: /m)
 })
 
 test('shortPorts() tells a port of both families once', () => {
