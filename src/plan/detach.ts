@@ -53,6 +53,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
 /** Without a record an ADD has at most acquired its leases; anything else is a record that somebody deleted. */
 function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachContext): boolean {
   const errors = new Attempts()
+  errors.try(() => removeRecord(context.state, owner))
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
   const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
   if (link !== undefined || leases > 0) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))

@@ -8,6 +8,8 @@ import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type Sta
 
 const FORMAT = 1
 const SUFFIX = '.json'
+/** What an ADD that was killed while it wrote its record left. */
+const UNFINISHED = '.new'
 
 export interface RecordedAddress {
   /** `address/length`. */
@@ -69,6 +71,7 @@ export function readRecord(state: StateFolder, owner: Owner): AttachmentRecord |
 /** Removes the record, and its network's folder with the last one. */
 export function removeRecord(state: StateFolder, owner: Owner): void {
   removeFile(recordPath(state, owner))
+  removeFile(`${recordPath(state, owner)}${UNFINISHED}`)
   try {
     rmdirSync(attachmentsFolder(state, owner.network))
   } catch (error) {
@@ -78,7 +81,8 @@ export function removeRecord(state: StateFolder, owner: Owner): void {
 
 /** @returns The attachments of a network, by their file names, whether or not the records can be read. */
 export function listOwners(state: StateFolder, network: string): readonly Owner[] {
-  return namesIn(attachmentsFolder(state, network)).flatMap((name) => {
+  const names = namesIn(attachmentsFolder(state, network)).map((name) => (name.endsWith(UNFINISHED) ? name.slice(0, -UNFINISHED.length) : name))
+  return [...new Set(names)].flatMap((name) => {
     const colon = name.lastIndexOf(':')
     if (!name.endsWith(SUFFIX) || colon < 1) return []
     return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]
