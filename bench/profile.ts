@@ -48,8 +48,7 @@ const ADD: readonly Mark[] = [
   { name: 'record, port ledger', until: /rename\(.*\/ports\// },
   { name: 'netlink: look, veth, addresses, routes', until: /CLONE_VFORK|vfork\(/ },
   { name: 'iptables', until: /wait4.*= \d+/ },
-  { name: 'netlink: port forwards, announcement', until: /NETLINK_NETFILTER/ },
-  { name: 'connection tracking', until: /openat\(.*\/attachments\/.*\.new"/ },
+  { name: 'announcement, connection tracking', until: /openat\(.*\/attachments\/.*\.new"/ },
   { name: 'final record, result', until: /write\(1,/ },
   ...EXIT,
 ]
