@@ -15,6 +15,8 @@ export interface RuleChange {
   readonly expect?: RulePart
   /** What holds for all networks: `keep` expects it there, `ensure` makes what is missing, `drop` deletes it if nothing uses it. */
   readonly base: 'keep' | 'ensure' | 'drop'
+  /** The families that `drop` means, where networks of others are left; both when absent. */
+  readonly dropIn?: readonly Family[]
 }
 
 /** A change under way: `finish` waits for its end and must be called exactly once. */

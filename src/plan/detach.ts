@@ -10,7 +10,7 @@ import { releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { parsePrefix } from '../wire/ip-address.ts'
+import { type Family, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { aliasOf } from './desired.ts'
 import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
@@ -80,7 +80,10 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   }
   // First, since a published port that nobody knows would keep the shared chains in use.
   if (record === undefined) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
-  const change: RuleChange = { remove, base: network !== undefined && isOnlyNetwork(owner.network, context) ? 'drop' : 'keep' }
+  const change: RuleChange = {
+    remove,
+    ...(network === undefined ? { base: 'keep' } : { base: 'drop', dropIn: idleFamilies(owner.network, context) }),
+  }
   const pending = errors.try(() => context.backend.startChange(change))
   errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   errors.try(() => network && deleteOwnBridge(network, host))
@@ -93,8 +96,8 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, context: Pl
   const network = listOwners(context.state, name).length === 0 ? readNetwork(context.state, name) : undefined
   if (network === undefined || findBridge(host, network.bridge) === undefined) return
   using _hostLock = lockHost(context.state)
-  const base = listLiveNetworks(context.state).length === 0 ? 'drop' : 'keep'
-  const pending = context.backend.startChange({ remove: { networks: rulesOfNetwork(network), attachments: [] }, base })
+  const remove = { networks: rulesOfNetwork(network), attachments: [] }
+  const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
   deleteOwnBridge(network, host)
   pending.finish()
 }
@@ -119,8 +122,11 @@ function isLast(owner: Owner, context: DetachContext): boolean {
   return listOwners(context.state, owner.network).every((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
 }
 
-function isOnlyNetwork(name: string, context: DetachContext): boolean {
-  return listLiveNetworks(context.state).every((live) => live === name)
+/** @returns The families in which no other network has an attachment: the last one with IPv6 may end before the last of all. */
+function idleFamilies(name: string, { state }: PlanContext): readonly Family[] {
+  const others = listLiveNetworks(state).filter((live) => live !== name)
+  const subnets = others.flatMap((other) => readNetwork(state, other)?.subnets ?? ['0.0.0.0/0', '::/0'])
+  return ([4, 6] as const).filter((family) => !subnets.some((subnet) => subnet.includes(':') === (family === 6)))
 }
 
 /** Gathers errors, so that one failure does not keep the rest from being cleaned up. */

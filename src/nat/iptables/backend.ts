@@ -30,7 +30,12 @@ export const iptables: Backend = {
 function startChange(change: RuleChange): PendingChange {
   const { add = NOTHING, remove = NOTHING, expect = NOTHING } = change
   const pending = familiesInUse(add, remove).map((family) => {
-    const wanted = { add: rulesOf(family, add), expect: rulesOf(family, expect), remove: rulesOf(family, remove), base: change.base }
+    const wanted = {
+      add: rulesOf(family, add),
+      expect: rulesOf(family, expect),
+      remove: rulesOf(family, remove),
+      base: change.base === 'drop' && change.dropIn?.includes(family) === false ? ('keep' as const) : change.base,
+    }
     return startFamily(family, wanted)
   })
   return {
