@@ -95,7 +95,7 @@ const DAMAGES: Readonly<Record<string, { readonly act: (host: Host, c: Container
   'the bridge is down': { act: (host) => void host.sh('ip link set br-net down'), names: /bridge "br-net" up/ },
   'forwarding is off': { act: (host) => void host.sh('echo 0 > /proc/sys/net/ipv4/ip_forward'), names: /ip_forward/ },
   'loopback is down': { act: (_, c) => void c.sh('ip link set lo down'), names: /loopback/ },
-  'a lease is gone': { act: (host) => void host.sh("sed -i 's/ leased / leaxed /' /run/tsnet/networks/net/subnet"), names: /lease of/ },
+  'a lease is gone': { act: (host) => void host.sh("sed -i 's/leased c1:eth0/free 1        /' /run/tsnet/networks/net/subnet"), names: /lease of/ },
 }
 
 for (const [name, { act, names }] of Object.entries(DAMAGES)) {
