@@ -36,7 +36,7 @@ hostTest('a plugin that is called without CNI_COMMAND says what it is on standar
   const { status, stdout, stderr } = host.run([LOOPBACK])
   assert.equal(status, 0)
   assert.equal(stdout, '')
-  assert.match(stderr, /CNI plugin "loopback"[^]*1\.1\.0/)
+  assert.match(stderr, /CNI plugin "loopback"[\s\S]*1\.1\.0/)
 })
 
 hostTest("the runtime's NODE_OPTIONS and the like do not reach the plugin", (host) => {
@@ -66,7 +66,7 @@ hostTest('loopback: ADD sets lo up, CHECK sees it, DEL leaves it, and it keeps a
     ['127.0.0.1/8', '::1/128'],
   )
   host.mustCni('CHECK', call)
-  assert.match(netns.exec(['ip', 'addr', 'show', 'lo']), /LOOPBACK,UP[^]*127\.0\.0\.1\/8/)
+  assert.match(netns.exec(['ip', 'addr', 'show', 'lo']), /LOOPBACK,UP[\s\S]*127\.0\.0\.1\/8/)
   const prevResult = { cniVersion: '1.0.0', ips: [{ address: '10.1.2.3/24' }] }
   assert.equal(host.mustCni('ADD', { ...call, prevResult }).ips?.[0]?.address, '10.1.2.3/24')
   for (const path of [netns, '', '/run/netns/none']) host.mustCni('DEL', { ...call, netns: path })

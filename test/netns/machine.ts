@@ -69,8 +69,7 @@ export class Place {
   }
 
   start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
-    const [command = '', ...args] = [...this.entry, ...argv]
-    return spawn(command, args, { env: { PATH, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    return spawn('setpriv', ['--pdeathsig', 'KILL', ...this.entry, ...argv], { env: { PATH, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
   }
 
   async stopTalker(): Promise<void> {

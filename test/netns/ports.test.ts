@@ -48,7 +48,7 @@ for (const variant of ['nft', 'legacy'] as const) {
     const container = host.container('c1')
     const mappings = PROTOCOLS.map((protocol) => ({ hostPort: 8000, containerPort: 9000, range: 11, protocol }))
     host.mustCni('ADD', { netns: container, runtimeConfig: publish(...mappings) })
-    assert.match(rulesOf(host), new RegExp(`(^|\n)iptables-${variant}-save\n[^]*?8000:8010`))
+    assert.match(rulesOf(host), new RegExp(`(^|\n)iptables-${variant}-save\n[\\s\\S]*?8000:8010`))
     await serveAll(container, [9000, 9003, 9010])
     for (const family of FAMILIES) {
       for (const protocol of PROTOCOLS) {

@@ -38,6 +38,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   )
 }
 
+// Whoever asked is gone, and with him the use of all servers.
+process.exit(0)
+
 function askTcp({ address, port, localAddress, localPort, timeoutMs = TIMEOUT_MS }) {
   return new Promise((resolve, reject) => {
     let text = ''
