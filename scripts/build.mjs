@@ -1,9 +1,12 @@
 // Builds dist/: one CJS bundle an entry, the koffi addon beside them, and dist/bin/, a folder that serves as CNI_PATH as
 // it is. With --tests it also bundles every test file into build/test/.
-import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { Script } from 'node:vm'
 import { build } from 'esbuild'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -32,7 +35,7 @@ const withYargs = {
 }
 
 mkdirSync(join(dist, 'bin'), { recursive: true })
-await build({ ...options('.'), entryPoints: { cni: 'src/bin/cni.ts' }, outdir: 'dist', minify: true, keepNames: false })
+await buildCached('cni', 'src/bin/cni.ts')
 await build({
   ...options('.'),
   entryPoints: { cli: 'src/bin/cli.ts' },
@@ -58,6 +61,47 @@ if (process.argv.includes('--tests')) {
     define: { ...options('../../dist').define, ...withYargs.define },
     sourcemap: 'inline',
   })
+}
+
+/**
+ * Compiling and lazily compiling again is a third of a one-shot call, so a bundle goes with the code that V8 made of it. V8
+ * compares no more than the length of the source: hence the hash in both names. Code of another version of node or V8 is
+ * refused by V8, which then compiles as ever.
+ */
+async function buildCached(name, entryPoint) {
+  const { outputFiles } = await build({ ...options('.'), entryPoints: { [name]: entryPoint }, outdir: 'dist', minify: true, write: false })
+  const source = `(function(exports,require,module,__filename,__dirname){${outputFiles[0].text}\n})`
+  const stem = `${name}.${createHash('sha256').update(source).digest('hex').slice(0, 16)}`
+  setFlagsFromString('--no-lazy')
+  const script = new Script(source, { filename: join(dist, `${stem}.js`) })
+  // V8 writes a hash of its flags into the code, and refuses it under others.
+  setFlagsFromString('--lazy')
+  replace(join(dist, `${stem}.js`), (path) => writeFileSync(path, source))
+  replace(join(dist, `${stem}.code`), (path) => writeFileSync(path, script.createCachedData()))
+  replace(join(dist, `${name}.cjs`), (path) => writeFileSync(path, loader(stem)))
+  removeFormer(name, stem)
+}
+
+/** esbuild writes ASCII, and latin1 is what V8 takes without decoding. */
+function loader(stem) {
+  return `'use strict'
+const { readFileSync } = require('node:fs')
+const { Script } = require('node:vm')
+const filename = __dirname + '/${stem}.js'
+let cachedData
+try {
+  cachedData = readFileSync(__dirname + '/${stem}.code')
+} catch {}
+new Script(readFileSync(filename, 'latin1'), { filename, cachedData }).runInThisContext()(exports, require, module, filename, __dirname)
+`
+}
+
+/** A process that has just read the former loader is about to read its bundle: what is younger than a minute stays. */
+function removeFormer(name, stem) {
+  for (const file of readdirSync(dist)) {
+    const former = file.startsWith(`${name}.`) && /\.(js|code)$/.test(file) && !file.startsWith(stem)
+    if (former && Date.now() - statSync(join(dist, file)).mtimeMs > 60_000) rmSync(join(dist, file))
+  }
 }
 
 /** Never writes a file in place: a runtime may be executing the old one. */

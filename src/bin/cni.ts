@@ -5,17 +5,19 @@ import { MAX_CONFIG_BYTES, parseEnvironment } from '../cni/request.ts'
 import { SUPPORTED_VERSIONS, versionDocument } from '../cni/version.ts'
 import { isErrno } from '../error.ts'
 import { runPlugin } from '../plugins/run.ts'
+import { libc } from '../sys/libc.ts'
 import { sleep } from '../sys/time.ts'
 import { openContext } from './context.ts'
 
 declare const TSNET_VERSION: string
 
-process.exitCode = main()
+// Everything is written by now, synchronously: node's own way out would take another 2 ms.
+libc._exit(main())
 
 function main(): number {
   const entry = process.argv[2] ?? 'tsnet'
   if (!process.env['CNI_COMMAND']) {
-    process.stderr.write(`tsnet ${TSNET_VERSION}, CNI plugin "${entry}"\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`)
+    writeSync(2, `tsnet ${TSNET_VERSION}, CNI plugin "${entry}"\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`)
     return 0
   }
   try {

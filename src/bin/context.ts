@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { TsnetError } from '../error.ts'
 import { iptables } from '../nat/iptables/backend.ts'
@@ -9,5 +10,5 @@ export function openContext(): PlanContext {
   const root = process.env['TSNET_STATE_DIR'] || DEFAULT_STATE_FOLDER
   if (!isAbsolute(root))
     throw new TsnetError('TSNET_ENVIRONMENT', `Cannot use TSNET_STATE_DIR ${JSON.stringify(root)}: it is no absolute path`, { cniCode: 4 })
-  return { state: { root }, backend: iptables, warn: (problem) => process.stderr.write(`tsnet: ${problem}\n`) }
+  return { state: { root }, backend: iptables, warn: (problem) => writeSync(2, `tsnet: ${problem}\n`) }
 }

@@ -5,7 +5,7 @@ import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
-import type { Backend, RulePart } from '../nat/backend.ts'
+import type { Backend, PendingChange, RulePart } from '../nat/backend.ts'
 import type { NetworkRules } from '../nat/model.ts'
 import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -35,10 +35,15 @@ export interface ApplyContext {
 
 /** @throws KernelError or TsnetError of the step that failed; those before it are registered in `context.undo` */
 export function apply(steps: readonly Step[], context: ApplyContext): void {
-  for (const step of steps) perform(step, context)
+  const pending: PendingChange[] = []
+  for (const step of steps) {
+    if (step.kind === 'writeRules') pending.push(startRules(step.rules, context))
+    else perform(step, context)
+  }
+  for (const change of pending) change.finish()
 }
 
-function perform(step: Step, context: ApplyContext): void {
+function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyContext): void {
   const { host, container, undo } = context
   switch (step.kind) {
     case 'createBridge':
@@ -77,8 +82,6 @@ function perform(step: Step, context: ApplyContext): void {
     case 'addRoute':
       if (!ensureRoute(container, indexOf(container, step.ifname), step.route)) context.onRouteTaken(step.route)
       return
-    case 'writeRules':
-      return writeRules(step.rules, context)
     case 'announce':
       return announce(step, context)
   }
@@ -97,14 +100,38 @@ function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
   })
 }
 
-function writeRules(rules: RulePart, { fresh, formerRules, backend, undo, alone }: ApplyContext): void {
+/** Another process writes the rules while this one goes on with the links. */
+function startRules(rules: RulePart, { fresh, formerRules, backend, undo, alone }: ApplyContext): PendingChange {
   const part = fresh ? rules : { ...rules, networks: [] }
   const former = { networks: formerRules, attachments: [] }
-  undo.push('rules', () =>
-    backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && alone() ? 'drop' : 'keep' }).finish(),
-  )
   const expect = { networks: fresh ? [] : rules.networks, attachments: [] }
-  backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }).finish()
+  const pending = once(backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }))
+  undo.push('rules', () => {
+    settle(pending)
+    backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && alone() ? 'drop' : 'keep' }).finish()
+  })
+  return pending
+}
+
+/** @returns A change that may be asked to finish again. */
+function once(change: PendingChange): PendingChange {
+  let finished = false
+  return {
+    finish: () => {
+      if (finished) return
+      finished = true
+      change.finish()
+    },
+  }
+}
+
+/** What is to be taken back must have come to its end, good or bad. */
+function settle(change: PendingChange): void {
+  try {
+    change.finish()
+  } catch {
+    // The step that failed first has been reported.
+  }
 }
 
 /**

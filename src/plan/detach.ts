@@ -1,6 +1,6 @@
 /** DEL: takes back what an ADD did, complete or not, as far as it still exists; goes on after errors and reports them together. */
 import { existsSync } from 'node:fs'
-import { deleteBridge, findBridge } from '../bridge/bridge.ts'
+import { findBridge } from '../bridge/bridge.ts'
 import { deleteVeth, findVeth } from '../bridge/veth.ts'
 import { ErrorList } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
@@ -8,7 +8,7 @@ import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
-import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Family, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
@@ -85,8 +85,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
     ...(network === undefined ? { base: 'keep' } : { base: 'drop', dropIn: idleFamilies(owner.network, context) }),
   }
   const pending = errors.try(() => context.backend.startChange(change))
-  errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
-  errors.try(() => network && deleteOwnBridge(network, host))
+  errors.try(() => deleteOwnLinks(owner, network, host))
   errors.try(() => pending?.finish())
   errors.finish('Cannot remove what the kernel holds')
 }
@@ -98,12 +97,24 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, context: Pl
   using _hostLock = lockHost(context.state)
   const remove = { networks: rulesOfNetwork(network), attachments: [] }
   const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
-  deleteOwnBridge(network, host)
+  const bridge = findOwnBridge(network, host)
+  if (bridge !== undefined) deleteLink(host, bridge.index)
   pending.finish()
 }
 
-function deleteOwnBridge(network: NetworkRecord, host: NetlinkSocket): void {
-  if (network.createdBridge && findBridge(host, network.bridge) !== undefined) deleteBridge(host, network.bridge)
+/** Veth and bridge go together when both go, since the kernel then waits once for both. */
+function deleteOwnLinks(owner: Owner, network: NetworkRecord | undefined, host: NetlinkSocket): void {
+  const veth = findVeth(host, hostVethName(owner), aliasOf(owner))
+  const bridge = network && findOwnBridge(network, host, veth?.index)
+  if (veth !== undefined && bridge !== undefined) return deleteLinks(host, [veth.index, bridge.index])
+  const link = veth ?? bridge
+  if (link !== undefined) deleteLink(host, link.index)
+}
+
+/** @returns The bridge, if tsnet made it and nothing but the link with index `port` hangs on it: somebody may have added a port of his own. */
+function findOwnBridge(network: NetworkRecord, host: NetlinkSocket, port?: number): ObservedLink | undefined {
+  const bridge = network.createdBridge ? findBridge(host, network.bridge) : undefined
+  return bridge && listLinks(host).every(({ index, master }) => master !== bridge.index || index === port) ? bridge : undefined
 }
 
 /** @returns How many were released. */

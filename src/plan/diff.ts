@@ -29,10 +29,11 @@ export type Step =
 
 export function diff(desired: Desired, observed: Observed): readonly Step[] {
   return [
+    ...ruleSteps(desired, observed),
     ...bridgeSteps(desired, observed),
     ...portSteps(desired, observed),
     ...containerSteps(desired, observed.container),
-    ...ruleSteps(desired, observed),
+    ...announceSteps(desired, observed),
   ]
 }
 
@@ -112,16 +113,15 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
   ]
 }
 
-/** An ADD always writes its rules, and announces the container last: the port forwards by then. */
-function ruleSteps(desired: Desired, observed: Observed): readonly Step[] {
-  const { missingRules, container } = observed
+/** An ADD always writes its rules. They come first: another process writes them while this one makes links. */
+function ruleSteps(desired: Desired, { missingRules }: Observed): readonly Step[] {
   const write = missingRules === undefined || missingRules.length > 0
-  return [
-    ...(write ? [{ kind: 'writeRules', rules: desired.rules, missing: missingRules ?? [] } as const] : []),
-    ...(container === undefined
-      ? [{ kind: 'announce', port: desired.port.name, ifname: desired.container.ifname, mac: desired.container.mac } as const]
-      : []),
-  ]
+  return write ? [{ kind: 'writeRules', rules: desired.rules, missing: missingRules ?? [] }] : []
+}
+
+/** Last, since the port forwards by then. */
+function announceSteps({ port, container }: Desired, observed: Observed): readonly Step[] {
+  return observed.container === undefined ? [{ kind: 'announce', port: port.name, ifname: container.ifname, mac: container.mac }] : []
 }
 
 function routeKey(route: RouteOptions): string {

@@ -55,8 +55,14 @@ export function lockHost(state: StateFolder): FileLock {
 
 /** Writes a file as a whole or not at all. */
 export function writeWhole(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  writeFileSync(`${path}.new`, text, { mode: 0o600 })
+  const write = () => {
+    writeFileSync(`${path}.new`, text, { mode: 0o600 })
+    return true
+  }
+  if (unlessAbsent(write) === undefined) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    write()
+  }
   renameSync(`${path}.new`, path)
 }
 

@@ -2,7 +2,6 @@
  * Every libc function that tsnet calls, as koffi prototypes: the one file that touches the FFI.
  * The addon is loaded by path, past koffi's own loader, which costs 5 ms (docs/decisions/0001).
  */
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type * as Koffi from 'koffi'
 import { KernelError } from '../error.ts'
@@ -10,7 +9,9 @@ import { errnoName, errnoText } from './errno.ts'
 
 declare const TSNET_ADDON_DIR: string
 
-const koffi: typeof Koffi = createRequire(__filename)(join(__dirname, TSNET_ADDON_DIR, 'koffi.node'))
+const addon = { exports: {} }
+process.dlopen(addon, join(__dirname, TSNET_ADDON_DIR, 'koffi.node'))
+const koffi = addon.exports as typeof Koffi
 const c = koffi.load(null)
 
 export const libc = {
@@ -42,6 +43,7 @@ export const libc = {
     flags: number,
   ) => number,
   pipe2: c.func('int pipe2(_Out_ int *fds, int flags)') as (fds: Int32Array, flags: number) => number,
+  _exit: c.func('void _exit(int status)') as (status: number) => unknown,
   waitpid: c.func('int waitpid(int pid, _Out_ int *status, int options)') as (pid: number, status: Int32Array, options: number) => number,
   kill: c.func('int kill(int pid, int signal)') as (pid: number, signal: number) => number,
   poll: c.func('int poll(_Inout_ uint8_t *fds, unsigned long count, int timeout)') as (fds: Uint8Array, count: number, timeout: number) => number,

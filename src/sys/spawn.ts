@@ -31,6 +31,7 @@ export interface Outcome {
 
 /** A program that runs: `finish()` waits for its end and must be called exactly once. */
 export interface RunningProgram {
+  /** @throws TsnetError TSNET_TIMEOUT when the program had to be killed */
   finish(): Outcome
 }
 
@@ -55,11 +56,6 @@ export function startProgram(program: Program): RunningProgram {
   // What fits into the pipe goes there now, so that the program works while the caller does something else.
   const pending = feed(input.write, Buffer.from(program.stdin ?? ''))
   return { finish: () => finish(running, pending) }
-}
-
-/** @throws TsnetError TSNET_TIMEOUT when the program had to be killed */
-export function runProgram(program: Program): Outcome {
-  return startProgram(program).finish()
 }
 
 interface Running {

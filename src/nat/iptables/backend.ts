@@ -7,7 +7,7 @@ import type { RunningProgram } from '../../sys/spawn.ts'
 import type { Family } from '../../wire/ip-address.ts'
 import type { Backend, PendingChange, RuleChange, RulePart } from '../backend.ts'
 import { familiesOf } from '../model.ts'
-import { findIptables, iptablesFailed, saveRules, startRestore } from './program.ts'
+import { findIptables, finishSave, iptablesFailed, startRestore, startSave } from './program.ts'
 import { formatRestore, OUR_CHAINS, parseSave, ruleFromKey, ruleKey, type SavedRules, type TableChange } from './restore.ts'
 import { attachmentRules, baseRules, networkRules, ownerMark, type Rule } from './rule.ts'
 
@@ -29,15 +29,16 @@ export const iptables: Backend = {
 /** Both families run at the same time. */
 function startChange(change: RuleChange): PendingChange {
   const { add = NOTHING, remove = NOTHING, expect = NOTHING } = change
-  const pending = familiesInUse(add, remove).map((family) => {
-    const wanted = {
-      add: rulesOf(family, add),
-      expect: rulesOf(family, expect),
-      remove: rulesOf(family, remove),
-      base: change.base === 'drop' && change.dropIn?.includes(family) === false ? ('keep' as const) : change.base,
+  const pending: PendingChange[] = []
+  try {
+    for (const family of familiesInUse(add, remove)) {
+      const base = change.base === 'drop' && change.dropIn?.includes(family) === false ? 'keep' : change.base
+      pending.push(startFamily(family, { add: rulesOf(family, add), expect: rulesOf(family, expect), remove: rulesOf(family, remove), base }))
     }
-    return startFamily(family, wanted)
-  })
+  } catch (error) {
+    for (const one of pending) caught(one.finish)
+    throw error
+  }
   return {
     finish: () => {
       const errors = pending.flatMap((one) => caught(one.finish))
@@ -54,7 +55,10 @@ interface FamilyChange {
 }
 
 function startFamily(family: Family, change: FamilyChange): PendingChange {
-  if (change.base === 'ensure') return { finish: () => reconcile(family, change) }
+  if (change.base === 'ensure') {
+    const saving = startSave(family)
+    return { finish: () => reconcile(family, change, parseSave(finishSave(saving))) }
+  }
   const text = formatRestore(blindChange(family, change))
   if (text === undefined) return { finish: () => {} }
   const running: RunningProgram = startRestore(family, text)
@@ -77,9 +81,9 @@ function blindChange(family: Family, change: FamilyChange): TableChange {
 }
 
 /** Reads the rules and writes what differs; again if that is refused, since then somebody else wrote in between. */
-function reconcile(family: Family, change: FamilyChange): void {
+function reconcile(family: Family, change: FamilyChange, saved = readRules(family)): void {
   for (let attempt = 1; ; attempt++) {
-    const text = formatRestore(difference(family, change, readRules(family)))
+    const text = formatRestore(difference(family, change, attempt === 1 ? saved : readRules(family)))
     if (text === undefined) return
     const outcome = startRestore(family, text).finish()
     if (outcome.status === 0) return
@@ -155,7 +159,7 @@ function familiesInUse(...parts: readonly RulePart[]): readonly Family[] {
 }
 
 function readRules(family: Family): SavedRules {
-  return parseSave(saveRules(family))
+  return parseSave(finishSave(startSave(family)))
 }
 
 function caught(act: () => unknown): unknown[] {

@@ -1,7 +1,7 @@
 /** iptables-restore and iptables-save as programs: found in the system's folders, never by a caller's PATH. */
 import { accessSync, constants } from 'node:fs'
 import { CNI_CODE, TsnetError } from '../../error.ts'
-import { type RunningProgram, runProgram, startProgram } from '../../sys/spawn.ts'
+import { type RunningProgram, startProgram } from '../../sys/spawn.ts'
 import type { Family } from '../../wire/ip-address.ts'
 
 const FOLDERS = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin', '/run/current-system/sw/bin']
@@ -26,10 +26,14 @@ export function startRestore(family: Family, text: string): RunningProgram {
   return startProgram({ path: findIptables(family, 'restore'), args, stdin: text, timeoutMs: TIMEOUT_MS })
 }
 
-/** @returns All rules of the family. @throws TsnetError when they cannot be listed */
-export function saveRules(family: Family): string {
-  const path = findIptables(family, 'save')
-  const outcome = runProgram({ path, args: [], timeoutMs: TIMEOUT_MS })
+/** Starts listing all rules of the family. */
+export function startSave(family: Family): RunningProgram {
+  return startProgram({ path: findIptables(family, 'save'), args: [], timeoutMs: TIMEOUT_MS })
+}
+
+/** @returns All rules as text. @throws TsnetError when they cannot be listed */
+export function finishSave(running: RunningProgram): string {
+  const outcome = running.finish()
   if (outcome.status === 0) return outcome.stdout
   throw iptablesFailed('list the rules', outcome)
 }
