@@ -46,7 +46,7 @@ hostTest('a UDP client that talked to a process of the host reaches the containe
   }
 })
 
-hostTest('connections to other ports and other containers survive an ADD and a DEL', async (host) => {
+hostTest('connections to other ports and other containers survive an ADD and a DEL', async (host, t) => {
   const keeper = await publish(host, 'keeper')
   const question = { protocol: 'udp', address: ADDRESSES[4].host, port: 8053, localPort: SOURCE_PORT } as const
   await host.outside.talker.ask(question)
@@ -54,7 +54,7 @@ hostTest('connections to other ports and other containers survive an ADD and a D
     const lines = host.exec(['cat', '/proc/net/nf_conntrack']).split('\n')
     return lines.filter((line) => line.includes('dport=8053') && line.includes(`sport=${SOURCE_PORT}`)).length
   }
-  if (host.run(['test', '-r', '/proc/net/nf_conntrack']).status !== 0) return
+  if (host.run(['test', '-r', '/proc/net/nf_conntrack']).status !== 0) return t.skip('The kernel does not list connections in /proc')
   assert.equal(entries(), 1)
   const container = host.container('passing')
   const runtimeConfig = { portMappings: [{ hostPort: 8054, containerPort: 53, protocol: 'udp' }] }
