@@ -25,7 +25,7 @@ let gone: Set<string>
 beforeEach((t) => {
   const folder = mkdtempSync(join(tmpdir(), 'tsnet-ports-'))
   gone = new Set()
-  ledger = { folder: join(folder, 'ports'), exists: (owner) => !gone.has(owner) }
+  ledger = { folder: join(folder, 'ports'), exists: (owner) => !gone.has(owner), siblings: (a, b) => a.endsWith('sibling') && b.endsWith('sibling') }
   if ('after' in t) t.after(() => rmSync(folder, { recursive: true }))
 })
 
@@ -61,6 +61,13 @@ test('claimPorts() sees ranges that reach into other files', () => {
   claimPorts(ledger, 'net/a:eth0', [port(8000, { count: 1000 })])
   refuses(() => claimPorts(ledger, 'net/b:eth0', [port(8999)]), /8999/)
   claimPorts(ledger, 'net/b:eth0', [port(9000)])
+})
+
+test('claimPorts() leaves a port to another attachment of the same container', () => {
+  claimPorts(ledger, 'net/sibling', [port(8080)])
+  assert.deepEqual(claimPorts(ledger, 'other/sibling', [port(8080), port(8081)]), [port(8081)])
+  releasePorts(ledger, 'other/sibling', [port(8080), port(8081)])
+  refuses(() => claimPorts(ledger, 'net/c:eth0', [port(8080)]), /net\/sibling/)
 })
 
 test('releasePorts() leaves the claims of others', () => {

@@ -22,6 +22,8 @@ export interface PortLedger {
   readonly folder: string
   /** Whether the attachment that a claim names still exists. */
   readonly exists: (owner: string) => boolean
+  /** Whether the two are attachments of one container. */
+  readonly siblings: (a: string, b: string) => boolean
 }
 
 interface Claim {
@@ -30,23 +32,28 @@ interface Claim {
 }
 
 /**
- * Claims all the ports or none. Claims that the same owner left behind are taken over.
+ * Claims the ports or none. Claims that the same owner left behind are taken over. A port that another attachment of the same
+ * container has stays with that one: podman names a container's ports again for each further network.
+ * @returns The ports that are the owner's now
  * @throws TsnetError with CNI code 103, naming the port and its owner, when another attachment has one
  */
-export function claimPorts(ledger: PortLedger, owner: string, ports: readonly PublishedPort[]): void {
-  if (ports.length === 0) return
+export function claimPorts(ledger: PortLedger, owner: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
+  if (ports.length === 0) return []
   using _lock = openLedger(ledger)
+  const claimed = new Set(ports)
   const buckets = bucketsOf(ports).map((bucket) => ({ bucket, claims: readBucket(ledger, bucket).filter((claim) => claim.owner !== owner) }))
   for (const { claims } of buckets) {
     for (const port of ports) {
       const other = claims.find((claim) => portsConflict(claim.port, port) && ledger.exists(claim.owner))
-      if (other !== undefined) throw portTaken(port, other.owner)
+      if (other !== undefined && !ledger.siblings(owner, other.owner)) throw portTaken(port, other.owner)
+      if (other !== undefined) claimed.delete(port)
     }
   }
   for (const { bucket, claims } of buckets) {
-    const ours = ports.filter((port) => bucketsOf([port]).includes(bucket)).map((port) => ({ owner, port }))
+    const ours = [...claimed].filter((port) => bucketsOf([port]).includes(bucket)).map((port) => ({ owner, port }))
     writeBucket(ledger, bucket, [...claims.filter((claim) => ledger.exists(claim.owner)), ...ours])
   }
+  return [...claimed]
 }
 
 /** Gives back what `owner` holds of these ports; ports that it does not hold are passed over. */

@@ -62,8 +62,7 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   clearFormer(owner, { netns, host, context })
   using container = within(netns, openRtnetlink)
   using established = establish(request.network, { state, backend, host, undo })
-  const record = recordWishes(request, established, { host, netns, state, undo })
-  claim(owner, record, context, undo)
+  const record = claim(recordWishes(request, established, { host, netns, state, undo }), context, undo)
   const desired = desiredOf(record, established.record)
   const { fresh, formerRules } = established
   const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
@@ -153,10 +152,15 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
   }
 }
 
-function claim(owner: Owner, record: AttachmentRecord, context: PlanContext, undo: UndoStack): void {
+/** @returns The record with the ports that are its own: another interface of the container may have some of them already. */
+function claim(record: AttachmentRecord, context: PlanContext, undo: UndoStack): AttachmentRecord {
   const ports = record.ports.map(recordedPort)
   context.backend.ensureAvailable([...new Set(ports.map(({ address }) => address.family))])
   const ledger = ledgerOf(context.state)
-  undo.push('ports', () => releasePorts(ledger, ownerText(owner), ports))
-  claimPorts(ledger, ownerText(owner), ports)
+  undo.push('ports', () => releasePorts(ledger, ownerText(record), ports))
+  const claimed = claimPorts(ledger, ownerText(record), ports)
+  if (claimed.length === ports.length) return record
+  const own = { ...record, ports: claimed.map(recordPort) }
+  writeRecord(context.state, own)
+  return own
 }

@@ -7,8 +7,19 @@ export function ledgerOf(state: StateFolder): PortLedger {
   return {
     folder: portsFolder(state),
     exists: (owner) => {
-      const slash = owner.indexOf('/')
-      return existsSync(`${attachmentsFolder(state, owner.slice(0, slash))}/${owner.slice(slash + 1)}.json`)
+      const [network, attachment] = split(owner, owner.indexOf('/'))
+      return existsSync(`${attachmentsFolder(state, network)}/${attachment}.json`)
     },
+    siblings: (a, b) => containerOf(a) === containerOf(b),
   }
+}
+
+/** @param owner `network/containerID:ifname`; neither network nor container id holds a slash or colon. */
+function containerOf(owner: string): string {
+  const [, attachment] = split(owner, owner.indexOf('/'))
+  return split(attachment, attachment.indexOf(':'))[0]
+}
+
+function split(text: string, at: number): readonly [string, string] {
+  return [text.slice(0, at), text.slice(at + 1)]
 }

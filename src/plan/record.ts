@@ -94,11 +94,6 @@ export function listLiveNetworks(state: StateFolder): readonly string[] {
   return namesIn(`${state.root}/attachments`).filter((network) => listOwners(state, network).length > 0)
 }
 
-/** @returns Every record of the host that can be read. */
-export function listRecords(state: StateFolder): readonly AttachmentRecord[] {
-  return listLiveNetworks(state).flatMap((network) => listOwners(state, network).flatMap((owner) => readRecord(state, owner) ?? []))
-}
-
 export function recordPort(port: PublishedPort): RecordedPort {
   const { hostAddress, address, ...rest } = port
   return { ...rest, ...(hostAddress && { hostAddress: formatAddress(hostAddress) }), address: formatAddress(address) }

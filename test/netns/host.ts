@@ -171,9 +171,9 @@ export class Host extends Place {
 }
 
 /** A test with a host of its own, which is gone afterwards however the test ends. */
-export function hostTest(name: string, act: (host: Host, t: TestContext) => void | Promise<void>, options: { readonly todo?: string } = {}): void {
+export function hostTest(name: string, act: (host: Host, t: TestContext) => void | Promise<void>): void {
   const root = process.getuid?.() === 0
-  test(name, { skip: root ? false : 'Network namespaces need root', ...options }, async (t) => {
+  test(name, { skip: root ? false : 'Network namespaces need root' }, async (t) => {
     requireTools()
     const host = await Host.start()
     try {

@@ -153,6 +153,21 @@ hostTest('host ports that differ in address or protocol coexist, and one that wa
   assert.equal(await name('tcp', ADDRESSES[4].host), 'again')
 })
 
+hostTest("a container's second network may name the ports again that the first publishes, as podman does", async (host) => {
+  const container = host.container('c1')
+  const runtimeConfig = publish({ ...tcp, hostPort: 8080 })
+  host.mustCni('ADD', { netns: container, runtimeConfig })
+  const conf = { cniVersion: '1.0.0', name: 'other', type: 'tsnet', bridge: 'br-other', ipam: { subnet: '10.51.0.0/24' } }
+  host.mustCni('ADD', { netns: container, ifname: 'eth1', conf, runtimeConfig })
+  await serveAll(container, [80])
+  const ask = () => host.outside.talker.ask({ protocol: 'tcp', address: ADDRESSES[4].host, port: 8080 })
+  assert.equal((await ask()).name, 'c1')
+  host.mustCni('DEL', { netns: container, ifname: 'eth1', conf, runtimeConfig })
+  assert.equal((await ask()).name, 'c1')
+  host.mustCni('DEL', { netns: container, runtimeConfig })
+  assertNothingLeft(host)
+})
+
 hostTest('one request may not publish the same port twice', (host) => {
   const netns = host.container('c1')
   assertRefused(host, 'ADD', { netns, runtimeConfig: publish({ ...tcp, hostPort: 80 }, { ...tcp, hostPort: 80, containerPort: 81 }) }, 7)
