@@ -1,33 +1,31 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all demo test bench build lint types unit netns clean
+.PHONY: all build tests demo test bench lint types unit netns clean
 
 all: build
 
-demo: .setup-demo build
+# Watch a packet find its way, on a host made of throw-away namespaces.
+demo: setup-demo build
 	@bash scripts/demo.sh
 
-test: .setup-test lint types
-	@node scripts/build.mjs --tests
-	@node scripts/test.mjs unit
-	@node scripts/test.mjs netns
+# What CI runs.
+test: lint types unit netns
 
-bench: .setup-bench build
+bench: setup-bench build
 	@node scripts/bench.mjs
 
-lint types unit netns: .setup-test
+lint types: tests
 	@npm run --silent $@
 
 unit netns: tests
+	@node scripts/test.mjs $@
 
-.PHONY: tests
-tests: .setup-test
-	@node scripts/build.mjs --tests
-
-build: .setup-build
+build: setup-build
 	@node scripts/build.mjs
 
-.PHONY: .setup-%
-.setup-%:
+tests: setup-test
+	@node scripts/build.mjs --tests
+
+setup-%:
 	@bash scripts/setup.sh $*
 
 clean:
