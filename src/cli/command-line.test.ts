@@ -29,7 +29,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
       output += text
     },
     missingCapabilities: () => missing,
-    openContext: () => ({ state: { root: join(root, 'state') }, backend: iptables, warn: () => {} }),
+    openContext: () => ({ state: { root: join(root, 'state') }, backends: [iptables], backend: iptables, warn: () => {} }),
   }
   await runCommandLine(args, shell, '1.2.3')
   return output

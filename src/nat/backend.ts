@@ -26,9 +26,11 @@ export interface PendingChange {
 }
 
 export interface Backend {
-  readonly name: 'iptables'
+  readonly name: 'iptables' | 'nftables'
   /** @throws TsnetError with CNI code 50 when its tools are missing */
   ensureAvailable(families: readonly Family[]): void
+  /** Whether somebody has rules in it on this host, so that rules elsewhere could not undo what these forbid. */
+  isInUse(): boolean
   /** Starts one transaction a family. The caller may do other work before it calls `finish`. */
   startChange(change: RuleChange): PendingChange
   /** Removes every rule that carries the owner's mark, for when nobody knows any more which there were. */

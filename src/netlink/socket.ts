@@ -1,7 +1,7 @@
 /** Blocking netlink sockets: one request, one ack, one possible error. @see kernel: net/netlink/af_netlink.c */
 import { closeSync } from 'node:fs'
 import { constants } from 'node:os'
-import { TsnetError } from '../error.ts'
+import { type KernelError, TsnetError } from '../error.ts'
 import { checked, errno, kernelError, libc } from '../sys/libc.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import {
@@ -24,6 +24,7 @@ const SOCK_RAW = 3
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
+const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_CAP_ACK = 10
@@ -36,6 +37,8 @@ export const NETLINK_NETFILTER = 12
 const RECEIVE_TIMEOUT = 30
 const DUMP_ATTEMPTS = 10
 const RECEIVE_BUFFER = 1 << 20
+/** What a socket takes without asking for more, about. @see net.core.wmem_default */
+const SEND_BUFFER = 200_000
 
 /** Shared by all sockets. */
 const received = Buffer.alloc(65536)
@@ -103,6 +106,42 @@ export class NetlinkSocket implements Disposable {
       if (!interrupted) return answers
     }
     throw new TsnetError('TSNET_NETLINK', `Cannot ${request.operation}: it changed ${DUMP_ATTEMPTS} times while it was read`, { cniCode: 11 })
+  }
+
+  /**
+   * Sends requests as one datagram between two marks, which the kernel takes as a transaction.
+   * @throws KernelError of the first request that the kernel refused; then none took effect
+   */
+  executeBatch(requests: readonly Request[], marks: { readonly begin: Request; readonly end: Request }): void {
+    const first = this.#sequence + 1
+    const all = [marks.begin, ...requests, marks.end]
+    const last = first + requests.length
+    const messages = all.map((request) => {
+      const sequence = ++this.#sequence
+      const ack = sequence === last ? NLM_F_ACK : 0
+      return Buffer.from(encodeMessage({ type: request.type, flags: (request.flags ?? 0) | NLM_F_REQUEST | ack, sequence }, request.body))
+    })
+    const datagram = Buffer.concat(messages)
+    if (datagram.length > SEND_BUFFER / 4) libc.setsockopt(this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, word(2 * datagram.length), 4)
+    checked(libc.send(this.#fd, datagram, datagram.length, 0), marks.begin.operation)
+    this.#receiveBatch(all, first, last)
+  }
+
+  /** The kernel answers what failed, then acks the last request, which says that all was looked at. */
+  #receiveBatch(all: readonly Request[], first: number, last: number): void {
+    let failure: KernelError | undefined
+    for (;;) {
+      for (const message of decodeMessages(this.#datagram('receive the answer to a transaction'))) {
+        if (message.type !== NLMSG_ERROR || message.sequence < first) continue
+        const ack = decodeAck(message)
+        const operation = all[message.sequence - first]?.operation ?? 'commit a transaction'
+        if (ack.errno !== 0) failure ??= kernelError(operation, ack.errno, ack.text)
+        // A refusal of the first mark is the only answer: the transaction was not looked at.
+        if (message.sequence !== last && message.sequence !== first) continue
+        if (failure !== undefined) throw failure
+        return
+      }
+    }
   }
 
   #send(request: Request, flags: number): void {

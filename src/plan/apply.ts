@@ -29,6 +29,8 @@ export interface ApplyContext {
   readonly undo: UndoStack
   /** Whether another network relies on the host's switches, so that they must stay when this ADD is taken back. */
   readonly alone: () => boolean
+  /** Whether no other network has rules in the backend, so that what all share goes with an ADD that is taken back. */
+  readonly lastOfBackend: () => boolean
   /** Hears of a route that another interface of the container has already: the first one stays. */
   readonly onRouteTaken: (route: RouteOptions) => void
 }
@@ -101,14 +103,14 @@ function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
 }
 
 /** Another process writes the rules while this one goes on with the links. */
-function startRules(rules: RulePart, { fresh, formerRules, backend, undo, alone }: ApplyContext): PendingChange {
+function startRules(rules: RulePart, { fresh, formerRules, backend, undo, lastOfBackend }: ApplyContext): PendingChange {
   const part = fresh ? rules : { ...rules, networks: [] }
   const former = { networks: formerRules, attachments: [] }
   const expect = { networks: fresh ? [] : rules.networks, attachments: [] }
   const pending = once(backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }))
   undo.push('rules', () => {
     settle(pending)
-    backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && alone() ? 'drop' : 'keep' }).finish()
+    backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && lastOfBackend() ? 'drop' : 'keep' }).finish()
   })
   return pending
 }

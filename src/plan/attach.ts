@@ -12,11 +12,13 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, openNetns, openOwnNetns, within } from '../sys/netns.ts'
 import { apply } from './apply.ts'
+import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
 import { type Established, establish } from './establish.ts'
-import type { Network, NetworkConfig } from './network.ts'
+import { moveRules } from './move-rules.ts'
+import { type Network, type NetworkConfig, readNetwork, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { ledgerOf } from './ports.ts'
@@ -42,14 +44,17 @@ export interface AttachRequest extends Wishes {
 
 export interface PlanContext {
   readonly state: StateFolder
+  /** All that there are. */
+  readonly backends: readonly Backend[]
+  /** The one of the network that a call is about. */
   readonly backend: Backend
   /** Hears of what could not be taken back or cleaned up. */
   readonly warn: (problem: string) => void
 }
 
 /** @throws TsnetError when anything failed; then nothing is left of it */
-export function attach(request: AttachRequest, context: PlanContext): AttachmentRecord {
-  const { state, backend } = context
+export function attach(request: AttachRequest, caller: PlanContext): AttachmentRecord {
+  const { state } = caller
   const owner: Owner = { network: request.network.name, containerID: request.containerID, ifname: request.ifname }
   using netns = openNetns(request.netns)
   refuseOwnNetns(netns, request.ownNetnsAllowed)
@@ -57,18 +62,38 @@ export function attach(request: AttachRequest, context: PlanContext): Attachment
   using _lock = lockNetwork(state, owner.network)
   using host = openRtnetlink()
   // What is declared after it is closed before it: the steps are taken back over the socket.
-  using undo = new UndoStack(context.warn)
+  using undo = new UndoStack(caller.warn)
   if (!known) undo.push('network folder', () => rmSync(networkFolder(state, owner.network), { recursive: true, force: true }))
-  clearFormer(owner, { netns, host, context })
+  clearFormer(owner, { netns, host, context: caller })
+  const context = withBackend(caller, chooseBackend(request.network, readNetwork(state, owner.network), caller))
+  const { backend } = context
   using container = within(netns, openRtnetlink)
   using established = establish(request.network, { state, backend, host, undo })
   const record = claim(recordWishes(request, established, { host, netns, state, undo }), context, undo)
   const desired = desiredOf(record, established.record)
-  const { fresh, formerRules } = established
+  const { fresh, formerRules, moved } = established
+  if (moved !== undefined) {
+    const from = withBackend(context, moved.backend).backend
+    const last = liveNetworksOn(state, from.name).length === 0
+    moveRules(state, { name: owner.network, record: moved }, { from, to: backend, last, undo }, record)
+    writeNetwork(state, owner.network, established.record)
+  }
+  const lastOfBackend = () => liveNetworksOn(state, backend.name).every((live) => live === owner.network)
   const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
   const taken: RouteOptions[] = []
   const onRouteTaken = (route: RouteOptions) => taken.push(route)
-  apply(diff(desired, observeHost(desired, established.bridge)), { host, container, netns, undo, backend, fresh, formerRules, alone, onRouteTaken })
+  apply(diff(desired, observeHost(desired, established.bridge)), {
+    host,
+    container,
+    netns,
+    undo,
+    backend,
+    fresh,
+    formerRules,
+    alone,
+    lastOfBackend,
+    onRouteTaken,
+  })
   forgetConnections(record.ports.map(recordedPort), 'current')
   const finished = { ...record, state: 'attached' as const, routes: routesWithout(record.routes, taken) }
   writeRecord(state, finished)

@@ -6,6 +6,7 @@ import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import { openNetns } from '../sys/netns.ts'
 import { formatAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
+import { withBackend } from './backend.ts'
 import { desiredOf } from './desired.ts'
 import { describeStep, diff } from './diff.ts'
 import { readNetwork } from './network.ts'
@@ -31,8 +32,9 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
   }
   using container = openNetns(netns)
   using host = openRtnetlink()
+  const { backend } = withBackend(context, network.backend)
   const desired = desiredOf(record, network)
-  const steps = diff(desired, observeAll(host, desired, { netns: container, backend: context.backend }))
+  const steps = diff(desired, observeAll(host, desired, { netns: container, backend }))
   const lacking = [...steps.map(describeStep), ...lostLeases(record, context)]
   if (record.state === 'adding') lacking.unshift('its end: the ADD did not complete')
   if (lacking.length === 0) return record

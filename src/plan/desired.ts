@@ -3,6 +3,7 @@ import { macToBytes } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
 import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import type { BackendName } from './backend.ts'
 import { gatewaysOf, type Network, type NetworkRecord, rulesOfNetwork, subnetsOf } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
@@ -61,13 +62,14 @@ export function aliasOf(owner: Owner): string {
  */
 export function networkRecordOf(
   network: Network,
-  more: { readonly created: boolean; readonly chosen: boolean; readonly keep: readonly string[] },
+  more: { readonly created: boolean; readonly chosen: boolean; readonly keep: readonly string[]; readonly backend: BackendName },
 ): NetworkRecord {
   return {
     bridge: network.bridge,
     createdBridge: more.created,
     masquerade: network.ipMasq,
     gateway: network.isGateway,
+    backend: more.backend,
     subnets: [...new Set([...subnetsOf(network.rangeSets).map(formatPrefix), ...more.keep])],
     chosen: more.chosen,
   }

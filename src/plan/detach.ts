@@ -12,11 +12,12 @@ import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } 
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Family, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
+import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
 import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { ledgerOf } from './ports.ts'
-import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord, recordedPort, removeRecord } from './record.ts'
+import { type AttachmentRecord, listOwners, readRecord, recordedPort, removeRecord } from './record.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
 export interface DetachContext extends PlanContext {
@@ -39,9 +40,12 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const last = isLast(owner, context)
   // Two networks that end at once would each leave what they share to the other.
   using _hostLock = last ? lockHost(state) : undefined
-  const network = last ? readNetwork(state, owner.network) : undefined
+  const known = readNetwork(state, owner.network)
+  const network = last ? known : undefined
+  const own = withBackend(context, known?.backend)
   const errors = new Attempts()
-  errors.try(() => removeKernelObjects(owner, { record, network, host, context }))
+  if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
+  errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
   errors.try(() => record && forgetConnections(record.ports.map(recordedPort), 'none'))
   errors.try(() => releaseLeases(owner, record, context))
   errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), record.ports.map(recordedPort)))
@@ -56,11 +60,24 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   errors.try(() => removeRecord(context.state, owner))
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
   const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
-  if (link !== undefined || leases > 0) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
+  if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   if (link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   return link !== undefined || leases > 0
+}
+
+/** Whichever backend wrote them. */
+function removeMarked(owner: Owner, context: PlanContext): void {
+  const errors = new Attempts()
+  for (const backend of context.backends) errors.try(() => backend.removeOwner(ownerMarkText(owner)))
+  errors.finish('Cannot remove the rules')
+}
+
+/** A kill while the rules moved to another backend has left some in the former one. */
+function finishLeaving(owner: Owner, { network, context }: Removal): void {
+  context.backend.removeOwner(ownerMarkText(owner))
+  if (network !== undefined) context.backend.startChange({ remove: { networks: rulesOfNetwork(network), attachments: [] }, base: 'drop' }).finish()
 }
 
 interface Removal {
@@ -79,7 +96,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
     attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: record.ports.map(recordedPort) }],
   }
   // First, since a published port that nobody knows would keep the shared chains in use.
-  if (record === undefined) errors.try(() => context.backend.removeOwner(ownerMarkText(owner)))
+  if (record === undefined) errors.try(() => removeMarked(owner, context))
   const change: RuleChange = {
     remove,
     ...(network === undefined ? { base: 'keep' } : { base: 'drop', dropIn: idleFamilies(owner.network, context) }),
@@ -91,9 +108,10 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
 }
 
 /** Deletes bridge and rules of a network without attachments, for when the last DEL did not get so far. */
-export function removeIdleNetwork(name: string, host: NetlinkSocket, context: PlanContext): void {
-  const network = listOwners(context.state, name).length === 0 ? readNetwork(context.state, name) : undefined
+export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: PlanContext): void {
+  const network = listOwners(caller.state, name).length === 0 ? readNetwork(caller.state, name) : undefined
   if (network === undefined || findBridge(host, network.bridge) === undefined) return
+  const context = withBackend(caller, network.backend)
   using _hostLock = lockHost(context.state)
   const remove = { networks: rulesOfNetwork(network), attachments: [] }
   const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
@@ -134,8 +152,8 @@ function isLast(owner: Owner, context: DetachContext): boolean {
 }
 
 /** @returns The families in which no other network has an attachment: the last one with IPv6 may end before the last of all. */
-function idleFamilies(name: string, { state }: PlanContext): readonly Family[] {
-  const others = listLiveNetworks(state).filter((live) => live !== name)
+function idleFamilies(name: string, { state, backend }: PlanContext): readonly Family[] {
+  const others = liveNetworksOn(state, backend.name).filter((live) => live !== name)
   const subnets = others.flatMap((other) => readNetwork(state, other)?.subnets ?? ['0.0.0.0/0', '::/0'])
   return ([4, 6] as const).filter((family) => !subnets.some((subnet) => subnet.includes(':') === (family === 6)))
 }

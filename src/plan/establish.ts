@@ -37,6 +37,8 @@ export interface Established extends Disposable {
   readonly fresh: boolean
   /** Rules of the network as it was before its configuration changed. */
   readonly formerRules: readonly NetworkRules[]
+  /** The network's record before, when it has attachments whose rules are in another backend. */
+  readonly moved: NetworkRecord | undefined
 }
 
 /**
@@ -49,7 +51,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
   const former = readNetwork(state, config.name)
   const standing = former && standingNetwork(config, former, host)
   if (former !== undefined && standing !== undefined)
-    return { ...standing, record: former, fresh: false, formerRules: [], [Symbol.dispose]: () => {} }
+    return { ...standing, record: former, fresh: false, formerRules: [], moved: undefined, [Symbol.dispose]: () => {} }
   const lock = lockHost(state)
   try {
     const network = chooseNetwork(state, host, config)
@@ -58,10 +60,17 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
     if (network.isGateway) backend.ensureAvailable([...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
     const bridge = observeBridge(host, network.bridge)
     const created = bridge === undefined || (former?.createdBridge === true && former.bridge === network.bridge)
-    const record = networkRecordOf(network, { created, chosen: config.rangeSets.length === 0, keep: live ? former.subnets : [] })
+    const record = networkRecordOf(network, {
+      created,
+      chosen: config.rangeSets.length === 0,
+      keep: live ? former.subnets : [],
+      backend: backend.name,
+    })
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
-    writeNetwork(state, network.name, record)
-    return { network, record, bridge, fresh: true, formerRules: live ? rulesOfNetwork(former) : [], [Symbol.dispose]: () => lock[Symbol.dispose]() }
+    const moved = live && (former.backend ?? 'iptables') !== backend.name ? former : undefined
+    writeNetwork(state, network.name, moved === undefined ? record : { ...record, leaving: moved.backend ?? 'iptables' })
+    const formerRules = live && moved === undefined ? rulesOfNetwork(former) : []
+    return { network, record, bridge, fresh: true, formerRules, moved, [Symbol.dispose]: () => lock[Symbol.dispose]() }
   } catch (error) {
     lock[Symbol.dispose]()
     throw error

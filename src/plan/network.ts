@@ -9,6 +9,7 @@ import type { NetworkRules } from '../nat/model.ts'
 import { findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../wire/ip-address.ts'
+import type { BackendName } from './backend.ts'
 import { listLiveNetworks } from './record.ts'
 import { namesIn, networkFolder, readWhole, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
@@ -29,6 +30,7 @@ export interface NetworkConfig {
   readonly isDefaultGateway: boolean
   readonly ipMasq: boolean
   readonly hairpinMode: boolean
+  readonly backend: 'auto' | BackendName
   /** Empty: a subnet is chosen. An attachment gets one address of each set. */
   readonly rangeSets: readonly RangeSet[]
 }
@@ -45,6 +47,10 @@ export interface NetworkRecord {
   readonly createdBridge: boolean
   readonly masquerade: boolean
   readonly gateway: boolean
+  /** Who writes the rules; absent in records of the first days: iptables. */
+  readonly backend?: BackendName
+  /** While the rules are on their way out of another backend. */
+  readonly leaving?: BackendName
   /** `address/length`. */
   readonly subnets: readonly string[]
   /** Whether the subnet was chosen rather than configured. */
@@ -94,7 +100,8 @@ export function recallNetwork(config: NetworkConfig, known: NetworkRecord | unde
     wanted.length > 0 &&
     wanted.every((text) => known.subnets.includes(text)) &&
     known.masquerade === config.ipMasq &&
-    known.gateway === config.isGateway
+    known.gateway === config.isGateway &&
+    (config.backend === 'auto' || config.backend === (known.backend ?? 'iptables'))
   return same ? { ...config, bridge: known.bridge, rangeSets } : undefined
 }
 

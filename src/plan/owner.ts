@@ -19,10 +19,10 @@ export function hostVethName(owner: Owner): string {
   return `tsn${fingerprint(ownerText(owner))}`
 }
 
-/** @returns The mark in comments of rules: the text, cut short with its fingerprint where it would not fit into 255 bytes. */
+/** @returns The mark in comments of rules: the text, cut short with its fingerprint where it would not fit into the 127 bytes of an nftables comment. */
 export function ownerMarkText(owner: Owner): string {
   const text = ownerText(owner)
-  return text.length <= 200 ? text : `${text.slice(0, 180)}~${fingerprint(text)}`
+  return text.length <= 120 ? text : `${text.slice(0, 100)}~${fingerprint(text)}`
 }
 
 /** FNV-1a with 64 bits, of which the upper 48 are used. @returns 12 hex digits */

@@ -56,6 +56,7 @@ export function parseTsnetConfig(config: RawConfig): TsnetConfig {
       // FLANNEL_IPMASQ=true says that flanneld masquerades already.
       ipMasq: optionalBoolean(raw, 'ipMasq') ?? flannel?.ipMasq !== true,
       hairpinMode: optionalBoolean(raw, 'hairpinMode') ?? true,
+      backend: parseBackend(raw),
       rangeSets: flannel?.rangeSets ?? configuredRanges(ipam, config),
     },
     routes: (optionalObjects(ipam, 'routes', 'ipam.') ?? []).map(parseRoute),
@@ -106,6 +107,12 @@ function parseBridge(raw: JsonObject): string | undefined {
   if (name === undefined || name === '') return undefined
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/.test(name)) throw invalidField('bridge', name, 'a name of up to 15 letters, digits, "_", "." and "-"')
   return name
+}
+
+function parseBackend(raw: JsonObject): NetworkConfig['backend'] {
+  const name = optionalString(raw, 'backend') || 'iptables'
+  if (name === 'auto' || name === 'iptables' || name === 'nftables') return name
+  throw invalidField('backend', name, '"auto", "iptables" or "nftables"')
 }
 
 function parseRoute(route: JsonObject, i: number): RecordedRoute {

@@ -8,9 +8,11 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import { formatRangeSet, slotCount } from '../ipam/range.ts'
 import { attach } from '../plan/attach.ts'
+import { chooseBackend, withBackend } from '../plan/backend.ts'
 import { check } from '../plan/check.ts'
 import { detach } from '../plan/detach.ts'
 import { collectGarbage } from '../plan/gc.ts'
+import { readNetwork } from '../plan/network.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import { networkFolder } from '../plan/state-folder.ts'
@@ -53,7 +55,7 @@ export const tsnet: Plugin = {
   },
   status: ({ config, context }) => {
     const { network } = parseTsnetConfig(config)
-    context.backend.ensureAvailable(
+    withBackend(context, chooseBackend(network, readNetwork(context.state, config.name), context)).backend.ensureAvailable(
       network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))],
     )
     refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)

@@ -49,6 +49,32 @@ export function be16(type: number): Attribute<number> {
   return fixed(type, { size: 2, write: (w, value) => w.u8(value >> 8).u8(value & 255), read: (payload) => payload.readUInt16BE() })
 }
 
+/** 32 bits in network byte order, which nf_tables uses for all its numbers. */
+export function be32(type: number): Attribute<number> {
+  return fixed(type, {
+    size: 4,
+    write: (w, value) =>
+      w
+        .u8(value >>> 24)
+        .u8((value >>> 16) & 255)
+        .u8((value >>> 8) & 255)
+        .u8(value & 255),
+    read: (payload) => payload.readUInt32BE(),
+  })
+}
+
+/** A nested list: every item an attribute of the same type. */
+export function list<T>(type: number, item: Attribute<T>): Attribute<readonly T[]> {
+  return {
+    type,
+    nested: true,
+    encode: (w, values) => {
+      for (const value of values) encodeAttribute(w, item, value)
+    },
+    decode: (payload) => [...eachAttribute(payload)].filter((entry) => entry.type === item.type).map((entry) => item.decode(entry.payload)),
+  }
+}
+
 export function bytes(type: number): Attribute<Uint8Array> {
   return { type, encode: (w, value) => void w.bytes(value), decode: (payload) => payload }
 }

@@ -3,6 +3,8 @@
  * and deletes rules that are known to be absent and present. When the kernel refuses that (the first call, a firewall
  * that was reloaded, a process that was killed half way), the rules are read once, and just what differs is written.
  */
+import { existsSync, readFileSync } from 'node:fs'
+import { listTables, openNftables } from '../../netlink/nftables.ts'
 import type { RunningProgram } from '../../sys/spawn.ts'
 import type { Family } from '../../wire/ip-address.ts'
 import type { Backend, PendingChange, RuleChange, RulePart } from '../backend.ts'
@@ -11,6 +13,9 @@ import { findIptables, finishSave, iptablesFailed, startRestore, startSave } fro
 import { formatRestore, OUR_CHAINS, parseSave, ruleFromKey, ruleKey, type SavedRules, type TableChange } from './restore.ts'
 import { attachmentRules, baseRules, networkRules, ownerMark, type Rule } from './rule.ts'
 
+// include/uapi/linux/netfilter.h
+const NFPROTO_IPV4 = 2
+const NFPROTO_IPV6 = 10
 const FAMILIES: readonly Family[] = [4, 6]
 /** Between reading the rules and writing the difference, others may write too. */
 const ATTEMPTS = 5
@@ -21,9 +26,21 @@ export const iptables: Backend = {
   ensureAvailable: (families) => {
     for (const family of families) findIptables(family, 'restore')
   },
+  isInUse,
   startChange,
   removeOwner,
   findMissing: (part) => familiesInUse(part).flatMap((family) => missingIn(readRules(family), [...baseRules(family), ...rulesOf(family, part)])),
+}
+
+/** The legacy variant has tables of its own, the nft variant tables with the old names, made with the first rule. */
+function isInUse(): boolean {
+  if (caught(() => findIptables(4, 'restore')).length > 0) return false
+  const legacy = ['ip_tables_names', 'ip6_tables_names'].some(
+    (name) => existsSync(`/proc/net/${name}`) && readFileSync(`/proc/net/${name}`, 'utf8') !== '',
+  )
+  if (legacy) return true
+  using nft = openNftables()
+  return listTables(nft).some(({ family, name }) => (family === NFPROTO_IPV4 || family === NFPROTO_IPV6) && ['filter', 'nat'].includes(name))
 }
 
 /** Both families run at the same time. */

@@ -1,0 +1,142 @@
+/**
+ * The table `inet tsnet`: constant rules over sets and maps. An attachment only adds elements, so that a packet and an ADD cost
+ * the same with one published port and with ten thousand. As `nft list` prints it: docs/rules.md. Pure.
+ */
+import type { Expression } from '../../wire/nftables.ts'
+import {
+  arrivedBy,
+  FIELD_LENGTH,
+  type Field,
+  familyIs,
+  inSet,
+  masquerade,
+  startsWith,
+  toOneHost,
+  toThisHost,
+  tracked,
+  translate,
+  verdict,
+} from './expression.ts'
+
+export const TABLE = 'tsnet'
+/** The administrator's chain: it comes first, and tsnet never writes into it. */
+export const USER_CHAIN = 'tsnet-user'
+
+export interface SetDefinition {
+  readonly name: string
+  readonly key: readonly Field[]
+  /** Elements are ranges of keys. */
+  readonly interval: boolean
+  /** Present in a map: an address of this family, and a port behind it if so. */
+  readonly data?: { readonly family: 4 | 6; readonly port: boolean }
+}
+
+export interface ChainDefinition {
+  readonly name: string
+  readonly hook?: { readonly type: 'nat' | 'filter'; readonly hooknum: number; readonly priority: number }
+  readonly rules: readonly (readonly Expression[])[]
+}
+
+// include/uapi/linux/netfilter.h, enum nf_inet_hooks; netfilter_ipv4.h, enum nf_ip_hook_priorities
+const HOOK = { prerouting: 0, forward: 2, output: 3, postrouting: 4 }
+const PRIORITY = { raw: -300, dstnat: -100, filter: 0, srcnat: 100 }
+
+const STATE = { invalid: 1, establishedOrRelated: 2 | 4 }
+const STATUS_DNAT = 0x20
+
+/** Names of the sets that have one for each family. */
+export function setNames(family: 4 | 6) {
+  return {
+    published: `published${family}`,
+    publishedAt: `published${family}_at`,
+    ranges: `ranges${family}`,
+    rangesAt: `ranges${family}_at`,
+    subnets: `subnets${family}`,
+    masquerade: `masquerade${family}`,
+  } as const
+}
+
+const FAMILIES = [4, 6] as const
+const source = (family: 4 | 6) => (family === 4 ? 'source4' : 'source6')
+const destination = (family: 4 | 6) => (family === 4 ? 'destination4' : 'destination6')
+const PORT: readonly Field[] = ['l4proto', 'destinationPort']
+
+export const SETS: readonly SetDefinition[] = [
+  { name: 'bridges', key: ['iifname'], interval: false },
+  { name: 'within', key: ['iifname', 'oifname'], interval: false },
+  ...FAMILIES.flatMap((family): readonly SetDefinition[] => {
+    const names = setNames(family)
+    return [
+      { name: names.published, key: PORT, interval: false, data: { family, port: true } },
+      { name: names.publishedAt, key: [destination(family), ...PORT], interval: false, data: { family, port: true } },
+      { name: names.ranges, key: PORT, interval: true, data: { family, port: false } },
+      { name: names.rangesAt, key: [destination(family), ...PORT], interval: true, data: { family, port: false } },
+      { name: names.subnets, key: [source(family), 'oifname'], interval: true },
+      { name: names.masquerade, key: [source(family), 'iifname'], interval: true },
+    ]
+  }),
+]
+
+export const CHAINS: readonly ChainDefinition[] = [
+  { name: USER_CHAIN, rules: [] },
+  { name: 'publish', rules: FAMILIES.flatMap(publishRules) },
+  {
+    name: 'guard',
+    hook: { type: 'filter', hooknum: HOOK.prerouting, priority: PRIORITY.raw },
+    // route_localnet on a bridge lets 127.0.0.1 reach a container; without this, a container could send to the host's 127.0.0.1.
+    rules: [[...arrivedBy('is not', 'lo'), ...familyIs(4), ...startsWith('destination4', Uint8Array.of(127)), verdict('drop')]],
+  },
+  {
+    name: 'prerouting',
+    hook: { type: 'nat', hooknum: HOOK.prerouting, priority: PRIORITY.dstnat },
+    rules: [[...toThisHost(), verdict({ jump: 'publish' })]],
+  },
+  {
+    name: 'output',
+    hook: { type: 'nat', hooknum: HOOK.output, priority: PRIORITY.dstnat },
+    rules: [[...toThisHost(), verdict({ jump: 'publish' })]],
+  },
+  { name: 'postrouting', hook: { type: 'nat', hooknum: HOOK.postrouting, priority: PRIORITY.srcnat }, rules: postroutingRules() },
+  {
+    name: 'forward',
+    hook: { type: 'filter', hooknum: HOOK.forward, priority: PRIORITY.filter },
+    rules: [
+      [verdict({ jump: USER_CHAIN })],
+      // A packet that belongs to no connection would leave with the container's own address.
+      [...inSet('bridges', ['iifname']), ...tracked('state', STATE.invalid), verdict('drop')],
+      [...inSet('bridges', ['oifname']), ...tracked('state', STATE.establishedOrRelated), verdict('accept')],
+      [...inSet('bridges', ['oifname']), ...tracked('status', STATUS_DNAT), verdict('accept')],
+      [...inSet('within', ['iifname', 'oifname']), verdict('accept')],
+      [...inSet('bridges', ['oifname']), verdict('drop')],
+    ],
+  },
+]
+
+/** @returns The length of a key or of data: each field in whole quarters of a register. */
+export function fieldsLength(fields: readonly Field[]): number {
+  return fields.reduce((sum, field) => sum + 4 * Math.ceil(FIELD_LENGTH[field] / 4), 0)
+}
+
+/** A specific host address comes before any, one port before a range. */
+function publishRules(family: 4 | 6): readonly (readonly Expression[])[] {
+  const names = setNames(family)
+  const rule = (map: string, fields: readonly Field[], port: boolean) => [...familyIs(family), ...translate(map, fields, { family, port })]
+  const at: readonly Field[] = [destination(family), ...PORT]
+  return [rule(names.publishedAt, at, true), rule(names.published, PORT, true), rule(names.rangesAt, at, false), rule(names.ranges, PORT, false)]
+}
+
+function postroutingRules(): readonly (readonly Expression[])[] {
+  const loopback = [...familyIs(4), ...startsWith('source4', Uint8Array.of(127)), ...inSet('bridges', ['oifname']), masquerade()]
+  const perFamily = (family: 4 | 6) => [
+    // Published and reached from its own bridge: the answer must come back through the host, which alone knows the translation.
+    [...tracked('status', STATUS_DNAT), ...familyIs(family), ...inSet(setNames(family).subnets, [source(family), 'oifname']), masquerade()],
+    [
+      ...familyIs(family),
+      ...inSet(setNames(family).masquerade, [source(family), 'iifname']),
+      ...toOneHost(family),
+      ...inSet('bridges', ['oifname'], 'not in'),
+      masquerade(),
+    ],
+  ]
+  return [...perFamily(4), ...perFamily(6), loopback]
+}

@@ -1,0 +1,102 @@
+/** The verbs of nf_tables: transactions, and looking things up. @see kernel: net/netfilter/nf_tables_api.c */
+import { constants } from 'node:os'
+import type { Infer, Table } from '../wire/attribute.ts'
+import { NLM_F_CREATE } from '../wire/netlink-message.ts'
+import {
+  decodeNftables,
+  encodeBatchMark,
+  encodeNftables,
+  NFNL_MSG_BATCH_BEGIN,
+  NFNL_MSG_BATCH_END,
+  NFT_MSG,
+  nftables,
+  type SetElement,
+} from '../wire/nftables.ts'
+import { NETLINK_NETFILTER, NetlinkSocket, type Request } from './socket.ts'
+
+/** Elements of one message: an attribute's length has 16 bits. */
+const ELEMENTS_PER_MESSAGE = 200
+
+/** An nf_tables socket of the namespace that the thread is in. The caller owns it. Closing it after a delete waits for RCU. */
+export function openNftables(): NetlinkSocket {
+  return new NetlinkSocket(NETLINK_NETFILTER)
+}
+
+/** @returns A request of a transaction. @param flags NLM_F_CREATE and the like */
+export function nftRequest<T extends Table>(
+  operation: string,
+  type: number,
+  more: { readonly table: T; readonly value: Infer<T>; readonly flags?: number },
+): Request {
+  return { operation, type, flags: more.flags ?? 0, body: (w) => encodeNftables(w, more.table, more.value) }
+}
+
+/**
+ * Sends requests as one transaction: all of them happen, or none.
+ * @param generation What `readGeneration` said: the transaction is refused with ERESTART when rules changed since
+ * @throws KernelError of the first request that was refused
+ */
+export function transact(nft: NetlinkSocket, requests: readonly Request[], generation?: number): void {
+  if (requests.length === 0) return
+  nft.executeBatch(requests, {
+    begin: { operation: 'begin a transaction', type: NFNL_MSG_BATCH_BEGIN, body: (w) => encodeBatchMark(w, generation) },
+    end: { operation: 'commit a transaction', type: NFNL_MSG_BATCH_END, body: (w) => encodeBatchMark(w) },
+  })
+}
+
+/** @returns A number that grows with every transaction of anybody in this namespace. */
+export function readGeneration(nft: NetlinkSocket): number {
+  const request = nftRequest('read the generation of the rules', NFT_MSG.GETGEN, { table: nftables.generation, value: {} })
+  return nft.find(request, -1, (message) => decodeNftables(message.body, nftables.generation))?.id ?? 0
+}
+
+/** @returns The tables of all families, NFPROTO_… and name. */
+export function listTables(nft: NetlinkSocket): readonly { readonly family: number; readonly name: string }[] {
+  const request: Request = { operation: 'list the tables', type: NFT_MSG.GETTABLE, body: (w) => encodeBatchMark(w) }
+  return nft.dump(request, (message) => ({ family: message.body[0] ?? 0, name: decodeNftables(message.body, nftables.table).name ?? '' }))
+}
+
+export function hasTable(nft: NetlinkSocket, name: string): boolean {
+  const request = nftRequest(`look up the table "${name}"`, NFT_MSG.GETTABLE, { table: nftables.table, value: { name } })
+  return nft.find(request, constants.errno.ENOENT, () => true) === true
+}
+
+/** @returns The element with this key, or undefined when the set has none, or does not exist. */
+export function findElement(nft: NetlinkSocket, table: string, set: string, key: SetElement): SetElement | undefined {
+  const value = { table, set, elements: [key] }
+  const request = nftRequest(`look up an element of "${set}"`, NFT_MSG.GETSETELEM, { table: nftables.elements, value })
+  return nft.find(request, constants.errno.ENOENT, (message) => decodeNftables(message.body, nftables.elements))?.elements?.[0]
+}
+
+/** @returns All elements of a set. @throws KernelError ENOENT when there is no such set */
+export function listElements(nft: NetlinkSocket, table: string, set: string): readonly SetElement[] {
+  const request = nftRequest(`list the elements of "${set}"`, NFT_MSG.GETSETELEM, { table: nftables.elements, value: { table, set } })
+  return nft.dump(request, (message) => decodeNftables(message.body, nftables.elements).elements ?? []).flat()
+}
+
+/** @returns The chain of every rule of a table, in order. */
+export function listRuleChains(nft: NetlinkSocket, table: string): readonly string[] {
+  const request = nftRequest(`list the rules of "${table}"`, NFT_MSG.GETRULE, { table: nftables.rule, value: { table } })
+  return nft.dump(request, (message) => decodeNftables(message.body, nftables.rule).chain ?? '')
+}
+
+/** @returns Requests that add elements to a set; one that is there with the same data is no error, with other data EEXIST. */
+export function addElements(table: string, set: string, elements: readonly SetElement[]): readonly Request[] {
+  return elementRequests(`add to "${set}"`, NFT_MSG.NEWSETELEM, { table, set, elements })
+}
+
+/** @returns Requests that delete elements of a set. @throws (in the transaction) ENOENT when one is missing */
+export function deleteElements(table: string, set: string, elements: readonly SetElement[]): readonly Request[] {
+  return elementRequests(`delete from "${set}"`, NFT_MSG.DELSETELEM, { table, set, elements })
+}
+
+function elementRequests(
+  operation: string,
+  type: number,
+  of: { readonly table: string; readonly set: string; readonly elements: readonly SetElement[] },
+): readonly Request[] {
+  const chunks = Array.from({ length: Math.ceil(of.elements.length / ELEMENTS_PER_MESSAGE) }, (_, i) =>
+    of.elements.slice(i * ELEMENTS_PER_MESSAGE, (i + 1) * ELEMENTS_PER_MESSAGE),
+  )
+  return chunks.map((elements) => nftRequest(operation, type, { table: nftables.elements, value: { ...of, elements }, flags: NLM_F_CREATE }))
+}
