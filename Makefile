@@ -1,5 +1,5 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all build tests demo test bench lint types unit netns clean
+.PHONY: all build tests demo test bench runtimes lint types unit netns clean
 
 all: build
 
@@ -12,6 +12,10 @@ test: lint types unit netns
 
 bench: setup-bench build
 	@node scripts/bench.mjs
+
+# Real runtimes (podman, containerd) on the plugin, in namespaces of their own. Not in `test`: it installs 300 MB of packages.
+runtimes: setup-runtimes build
+	@bash test/runtimes/run.sh
 
 lint types: tests
 	@npm run --silent $@

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Brings the machine to where a task can run: `setup.sh build|demo|test|bench`. As root it installs missing Debian
+# Brings the machine to where a task can run: `setup.sh build|demo|test|bench|runtimes`. As root it installs missing Debian
 # packages; otherwise it says exactly what to install. Then it installs the npm packages if the lockfile changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 task=${1:-build}
 
-# command:package pairs
+# command:package pairs; a path may be any file
 build=()
 demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables tcpdump:tcpdump busybox:busybox nsenter:util-linux)
 test=("${demo[@]}" strace:strace conntrack:conntrack socat:socat python3:python3 nsenter:util-linux setpriv:util-linux)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins)
+runtimes=(ip:iproute2 iptables-restore:iptables nft:nftables nsenter:util-linux busybox:busybox-static podman:podman conmon:conmon containerd:containerd
+  ctr:containerd runc:runc crun:crun go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev)
 
 die() {
   echo "tsnet: $*" >&2
@@ -24,7 +26,7 @@ missing=()
 declare -n needed=$task
 for pair in "${needed[@]}"; do
   command=${pair%%:*}
-  PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${pair##*:}")
+  [[ $command == /* && -e $command ]] || PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
   mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
