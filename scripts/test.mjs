@@ -12,5 +12,6 @@ if (files.length === 0) {
   process.exit(1)
 }
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
-const run = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...files], { stdio: 'inherit', env })
+const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []
+const run = spawnSync(process.execPath, [...preload, '--test', '--test-reporter=spec', ...files], { stdio: 'inherit', env })
 process.exit(run.status ?? 1)

@@ -90,7 +90,8 @@ export class FreeQueue implements Disposable {
   static create(path: string, entries: readonly Released[], dropped = 0): FreeQueue {
     const queue = new FreeQueue(path, dropped)
     const bytes = Buffer.alloc(QUEUE_HEAD + entries.length * QUEUE_ENTRY)
-    bytes.writeBigUInt64LE(BigInt(QUEUE_MAGIC), 0)
+    // The two words check one another: half a head, or a foreign one, is no head.
+    bytes.writeBigUInt64LE(queueCheck(BigInt(dropped)), 0)
     bytes.writeBigUInt64LE(BigInt(dropped), 8)
     for (const [i, entry] of entries.entries()) putEntry(bytes, QUEUE_HEAD + i * QUEUE_ENTRY, entry)
     queue.#file.create()
@@ -143,14 +144,20 @@ export class FreeQueue implements Disposable {
   #first(): number {
     if (this.#dropped !== undefined) return this.#dropped
     const head = this.#file.read(QUEUE_HEAD, 0)
-    if (head.readBigUInt64LE(0) !== BigInt(QUEUE_MAGIC)) throw new IndexBroken(`${this.#path} is no queue`)
-    this.#dropped = Number(head.readBigUInt64LE(8))
+    const dropped = head.readBigUInt64LE(8)
+    if (head.readBigUInt64LE(0) !== queueCheck(dropped)) throw new IndexBroken(`${this.#path} is no queue`)
+    this.#dropped = Number(dropped)
     return this.#dropped
   }
 
   #offset(position: number): number {
     return QUEUE_HEAD + (position - this.#first()) * QUEUE_ENTRY
   }
+}
+
+/** Any odd number of 64 bits will do that spreads its bits: here 2^64 divided by the golden ratio. */
+function queueCheck(dropped: bigint): bigint {
+  return BigInt.asUintN(64, BigInt(QUEUE_MAGIC) ^ (dropped * 0x9e3779b97f4a7c15n))
 }
 
 function putEntry(bytes: Buffer, at: number, entry: Released): void {

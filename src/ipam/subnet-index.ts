@@ -138,10 +138,12 @@ export class SubnetIndex implements Disposable {
 
   /** @returns The line of the range that was released longest ago and is still free, or undefined. */
   oldestFree(range: Range): Released | undefined {
-    const { queue } = this.#whole(range)
+    const { queue, queueEnd } = this.#whole(range)
     for (let entry = queue.front(); entry !== undefined; entry = queue.front()) {
       const content = this.#file.read(entry.line)
       const address = content?.kind === 'free' && content.sequence === entry.sequence ? parseAddress(content.address) : undefined
+      if (address === undefined && entry.sequence > this.sequence && queue.position < queueEnd)
+        throw new IndexBroken('A queue names a release that never was')
       // Acquired by request meanwhile, or its release was never completed: such an entry says nothing any more.
       if (address !== undefined && slotOf(range, address) !== undefined) return entry
       queue.position++

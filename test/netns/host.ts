@@ -22,6 +22,7 @@ export const DUAL_STACK = {
   name: 'net',
   type: 'tsnet',
   bridge: 'br-net',
+  backend: process.env['TSNET_TEST_BACKEND'] ?? 'iptables',
   ipam: { ranges: [[{ subnet: '10.50.0.0/24' }], [{ subnet: 'fd00:50::/64' }]] },
 }
 

@@ -67,7 +67,13 @@ export function run(argv, options) {
   return stdout.trim()
 }
 
-export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+/** Kills a process at once. A number that is none would mean a whole process group. */
+export function killHard(pid) {
+  assert(Number.isInteger(pid) && pid > 1, `There is no process to kill, but ${pid}`)
+  process.kill(pid, 'SIGKILL')
+}
+
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 /** Repeats until there is a true result. @returns That result @throws Error of the last attempt after 5 s */
 export async function eventually(act, what = 'Waited in vain') {

@@ -12,6 +12,7 @@ import {
   check,
   eventually,
   flushRules,
+  killHard,
   PLUGIN,
   RECORDER,
   run,
@@ -112,7 +113,7 @@ export async function ctr() {
   await check('its DEL comes without CNI_NETNS, and still leaves nothing', async () => {
     const child = foreground('c2')
     await assertPublished(8080, 'c2')
-    process.kill(pidOf('c2'), 'SIGKILL')
+    killHard(pidOf('c2'))
     await child.ended
     const deletes = takeCalls().filter(({ command }) => command === 'DEL')
     assert(deletes.length === 1 && deletes[0].netns === '', `The DEL calls: ${JSON.stringify(deletes)}`)
@@ -228,7 +229,7 @@ export async function cri(containerd) {
   await check('kill -9 of the pod: StopPodSandbox and RemovePodSandbox leave nothing', async () => {
     const id = await runPod('p3', 8080)
     await assertPublished(8080, 'p3')
-    process.kill(pidOf(id, 'k8s.io'), 'SIGKILL')
+    killHard(pidOf(id, 'k8s.io'))
     await stop(id)
     await remove(id)
     assertNothingLeft()
@@ -248,7 +249,7 @@ export async function cri(containerd) {
     const id = await runPod('p5', 8080)
     await assertPublished(8080, 'p5')
     const netns = attachments()[0].netns.path
-    process.kill(pidOf(id, 'k8s.io'), 'SIGKILL')
+    killHard(pidOf(id, 'k8s.io'))
     run(['umount', '-l', netns])
     run(['rm', '-f', netns])
     await stop(id)
@@ -277,7 +278,7 @@ export async function cri(containerd) {
 /** What a restart of the host does to a pod: its processes, links, rules and all of /run are gone; what is in /var stays. */
 function restartHost(pid) {
   const [, shim] = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  for (const process_ of [Number(shim), pid]) process.kill(process_, 'SIGKILL')
+  for (const process_ of [Number(shim), pid]) killHard(process_)
   run(['ip', 'link', 'delete', 'tsnet0'])
   flushRules()
   const mounts = readFileSync('/proc/mounts', 'utf8')

@@ -14,6 +14,7 @@ import {
   flushRules,
   fromHost,
   fromOutside,
+  killHard,
   RECORDER,
   run,
   section,
@@ -169,15 +170,15 @@ async function ends() {
     await assertPublished(8080, 'a')
   })
   await check('kill -9 of the container: nothing is left, and start brings it back', async () => {
-    process.kill(Number(inspect('a', '{{.State.Pid}}')), 'SIGKILL')
+    killHard(Number(inspect('a', '{{.State.Pid}}')))
     await eventually(() => attachments().length === 0, `Still attached:\n${attached()}`)
     assertNothingLeft()
     pod('start', 'a')
     await assertPublished(8080, 'a')
   })
   await check('kill -9 of the container and of its monitor: rm -f leaves nothing', async () => {
-    process.kill(Number(inspect('a', '{{.State.ConmonPid}}')), 'SIGKILL')
-    process.kill(Number(inspect('a', '{{.State.Pid}}')), 'SIGKILL')
+    killHard(Number(inspect('a', '{{.State.ConmonPid}}')))
+    killHard(Number(inspect('a', '{{.State.Pid}}')))
     remove('a')
     assertNothingLeft()
     assert(fetchOnce('http://127.0.0.1:8080') === '', 'the port still answers')

@@ -1,5 +1,5 @@
 /** From the model to elements of sets and maps. Pure. */
-import { addressToBytes, type Family, type IpPrefix, lastAddress, networkAddress } from '../../wire/ip-address.ts'
+import { addressToBytes, type IpPrefix, lastAddress, networkAddress } from '../../wire/ip-address.ts'
 import type { SetElement } from '../../wire/nftables.ts'
 import type { RulePart } from '../backend.ts'
 import type { AttachmentRules, NetworkRules, Protocol, PublishedPort } from '../model.ts'
@@ -83,9 +83,4 @@ function encodeComment(text: string): Uint8Array {
 
 function join(...parts: readonly Uint8Array[]): Uint8Array {
   return Buffer.concat(parts)
-}
-
-/** @returns Whether the element is of a set of this family, or of one that both share. */
-export function isOfFamily({ set }: PlacedElement, family: Family): boolean {
-  return !/\d/.test(set) || set.includes(String(family))
 }
