@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { be16, bytes, cstring, decodeAttributes, encodeAttributes, i32, nested, u8, u32 } from './attribute.ts'
+import { be16, bytes, cstring, decodeAttributes, eachAttribute, encodeAttributes, i32, nested, u8, u32 } from './attribute.ts'
 import { ByteWriter } from './byte-writer.ts'
 
 const inner = { small: u8(1), port: be16(2) }
@@ -67,6 +67,16 @@ test('decodeAttributes() refuses short ones and never crashes otherwise', () => 
       }
     }),
   )
+})
+
+test("encodeAttributes() goes on over the end of the writer's first buffer", () => {
+  const writer = new ByteWriter()
+  for (const i of [1, 2, 3]) encodeAttributes(writer, table, { blob: Buffer.alloc(3000, i), word: 7 })
+  assert.deepEqual(
+    [...eachAttribute(writer.view())].map(({ payload }) => payload.length),
+    [3000, 4, 3000, 4, 3000, 4],
+  )
+  assert.deepEqual(decodeAttributes(Buffer.from(writer.view()), table).blob, Buffer.alloc(3000, 3))
 })
 
 test('cstring() refuses a zero byte inside', () => assert.throws(() => encoded({ name: 'a\0b' }), RangeError))

@@ -8,27 +8,32 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#bytes.writeUInt8(value, this.#take(1))
+    const offset = this.#take(1)
+    this.#bytes.writeUInt8(value, offset)
     return this
   }
 
   u16(value: number): this {
-    this.#bytes.writeUInt16LE(value, this.#take(2))
+    const offset = this.#take(2)
+    this.#bytes.writeUInt16LE(value, offset)
     return this
   }
 
   u32(value: number): this {
-    this.#bytes.writeUInt32LE(value >>> 0, this.#take(4))
+    const offset = this.#take(4)
+    this.#bytes.writeUInt32LE(value >>> 0, offset)
     return this
   }
 
   i32(value: number): this {
-    this.#bytes.writeInt32LE(value, this.#take(4))
+    const offset = this.#take(4)
+    this.#bytes.writeInt32LE(value, offset)
     return this
   }
 
   bytes(value: Uint8Array): this {
-    this.#bytes.set(value, this.#take(value.length))
+    const offset = this.#take(value.length)
+    this.#bytes.set(value, offset)
     return this
   }
 
@@ -51,6 +56,7 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#length)
   }
 
+  /** Asked for before the buffer is, which may have to be a larger one. */
   #take(count: number): number {
     const offset = this.#length
     this.#length += count

@@ -23,6 +23,7 @@ const NFTA_FIB_F_DADDR = 2
 const NFT_LOOKUP_F_INV = 1
 const NFT_NAT_DNAT = 1
 const NFT_JUMP = 0xfffffffd
+const NFT_RETURN = 0xfffffffb
 const NF_DROP = 0
 const NF_ACCEPT = 1
 const RTN_LOCAL = 2
@@ -119,8 +120,10 @@ export function toThisHost(): readonly Expression[] {
   ]
 }
 
-export function verdict(what: 'accept' | 'drop' | { readonly jump: string }): Expression {
-  const value = typeof what === 'object' ? { code: NFT_JUMP, chain: what.jump } : { code: what === 'accept' ? NF_ACCEPT : NF_DROP }
+const VERDICT = { accept: NF_ACCEPT, drop: NF_DROP, return: NFT_RETURN } as const
+
+export function verdict(what: keyof typeof VERDICT | { readonly jump: string }): Expression {
+  const value = typeof what === 'object' ? { code: NFT_JUMP, chain: what.jump } : { code: VERDICT[what] }
   return make('immediate', expressions.immediate, { dreg: NFT_REG_VERDICT, data: { verdict: value } })
 }
 

@@ -43,6 +43,7 @@ const PRIORITY = { raw: -300, dstnat: -100, filter: 0, srcnat: 100 }
 
 const STATE = { invalid: 1, establishedOrRelated: 2 | 4 }
 const STATUS_DNAT = 0x20
+const IPV6_LOOPBACK = Uint8Array.of(...Array.from({ length: 15 }, () => 0), 1)
 
 /** Names of the sets that have one for each family. */
 export function setNames(family: 4 | 6) {
@@ -94,7 +95,11 @@ export const CHAINS: readonly ChainDefinition[] = [
   {
     name: 'output',
     hook: { type: 'nat', hooknum: HOOK.output, priority: PRIORITY.dstnat },
-    rules: [[...toThisHost(), verdict({ jump: 'publish' })]],
+    rules: [
+      // The kernel lets no packet from ::1 out of lo, so a translated one would be lost: who asks ::1 must be refused, and try 127.0.0.1.
+      [...familyIs(6), ...startsWith('destination6', IPV6_LOOPBACK), verdict('return')],
+      [...toThisHost(), verdict({ jump: 'publish' })],
+    ],
   },
   { name: 'postrouting', hook: { type: 'nat', hooknum: HOOK.postrouting, priority: PRIORITY.srcnat }, rules: postroutingRules() },
   {
