@@ -13,7 +13,7 @@ test: lint types unit netns
 bench: setup-bench build
 	@node scripts/bench.mjs
 
-# Real runtimes (podman, containerd) on the plugin, in namespaces of their own. Not in `test`: it installs 300 MB of packages.
+# Real runtimes (podman, containerd) on the plugin, in namespaces of their own. Not in `test`: its packages take 600 MB.
 runtimes: setup-runtimes build
 	@bash test/runtimes/run.sh
 
