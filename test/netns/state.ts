@@ -7,8 +7,12 @@ import type { CniCall, CniDocument, Host } from './host.ts'
 const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
 const SWITCHES = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding', 'net/ipv6/conf/uplink/accept_ra']
 
-/** @returns The rules of both families and both variants, without counters, dates and tables that hold nothing. */
+/** @returns The rules of both families, both variants of iptables and the native table, without counters, dates and tables that hold nothing. */
 export function rulesOf(host: Host): string {
+  return `${iptablesRulesOf(host)}\n${host.run(['nft', '-s', 'list', 'table', 'inet', 'tsnet']).stdout}`
+}
+
+function iptablesRulesOf(host: Host): string {
   return SAVERS.filter((saver) => host.run(['test', '-x', `/usr/sbin/${saver}`]).status === 0)
     .map((saver) => {
       const lines = host.exec([saver]).split('\n')

@@ -147,8 +147,9 @@ function deleteMarked(nft: NetlinkSocket, comment: string): readonly Request[] {
 /** Whether nothing of others would go with the table: no other network's elements, no rules of the administrator's. */
 function isUnusedBut(nft: NetlinkSocket, ours: readonly PlacedElement[]): boolean {
   if (listRuleChains(nft, TABLE).includes(USER_CHAIN)) return false
-  const known = new Set(ours.map(placeOf))
-  return SETS.every(({ name }) => listElements(nft, TABLE, name).every((element) => known.has(placeOf({ set: name, element }))))
+  const withComment = (placed: PlacedElement) => `${placeOf(placed)} ${commentOf(placed.element)}`
+  const known = new Set(ours.map(withComment))
+  return SETS.every(({ name }) => listElements(nft, TABLE, name).every((element) => known.has(withComment({ set: name, element }))))
 }
 
 /** The rules are constant: that each chain has as many as it shall says whether somebody flushed it. */
