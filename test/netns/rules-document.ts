@@ -48,8 +48,8 @@ const INTRODUCTION = `# The rules
 
 <!-- Written by test/netns/rules.test.ts from the rules of real hosts: edit that test's scenarios, not this file. -->
 
-What tsnet writes for the backend \`nftables\` and for the backend \`iptables\`, as \`nft -s list\` and \`iptables-save\` print it (${VERSIONS}):
-tsnet's own lines, without counters. A test attaches containers on throw-away hosts and fails when this file differs from what it finds there.
+What tsnet writes for the backend \`nftables\` and for the backend \`iptables\`, as \`nft -s list\` and \`iptables-save\` print it: tsnet's own
+lines, without counters (${VERSIONS}). A test attaches containers on throw-away hosts and fails when this file differs from what it finds there.
 The host has the addresses 10.99.0.1, 10.99.0.3, fd00:99::1 and fd00:99::3.`
 
 const CONSTANT_NFT = `The rules never change: they look a packet up in sets and maps, and an attachment only adds elements to those, so that a packet costs

@@ -55,7 +55,7 @@ export const SCENARIOS: readonly Scenario[] = [
     given: `\`{ "hostPort": 5353, "containerPort": 53, "protocol": "udp", "hostIP": "${ADDRESSES[4].host}" }\``,
     meaning:
       `Only a packet to ${ADDRESSES[4].host} is translated; port 5353 of the host's other addresses stays the host's. ` +
-      'Where the same port is published for every address too, the specific address wins in nftables, and the earlier rule in iptables.',
+      'Another container may publish it on another address, but no longer on every address.',
     attachments: web({ hostPort: 5353, containerPort: 53, protocol: 'udp', hostIP: ADDRESSES[4].host }),
   },
   {
@@ -116,7 +116,8 @@ export const SCENARIOS: readonly Scenario[] = [
     given: '`web` with port 8080 on network `net`; `job` without ports on network `other`, 10.52.0.0/24.',
     meaning:
       'A packet from `other` to 10.50.0.2 comes from another link than `br-net` and opens a connection, so it is dropped: networks do not reach each ' +
-      'other. Port 8080 of the host is open to `job` as to everybody.',
+      'other. Port 8080 of the host is open to `job` as to everybody; there `web` sees the address of `job` with nftables, and that of its own ' +
+      'bridge with iptables, whose rule masquerades all that leaves `br-other` for another link.',
     attachments: [...web(WEB), { id: 'job', network: network('other', '10.52.0.0/24') }],
   },
   {
