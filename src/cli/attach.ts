@@ -33,14 +33,14 @@ export function attachCommand(shell: Shell): CommandModule {
 function options(yargs: Argv): Argv {
   return withJson(
     withNetwork(withNamespace(yargs), `Network to attach to, as ${DEFAULT_FOLDER} defines it [default: ${DEFAULT_NETWORK}]`),
-    'Print the CNI result',
+    'Print the CNI result, with the published ports beside it',
   )
     .option('publish', {
       alias: 'p',
       type: 'string',
       array: true,
       nargs: 1,
-      describe: 'Publish a port: [hostIP:]hostPort:containerPort[/tcp|udp|sctp]; may be repeated',
+      describe: 'Publish a port: [hostIP:][hostPort:]containerPort[/tcp|udp|sctp]; may be repeated',
     })
     .option('ip', { type: 'string', array: true, nargs: 1, describe: 'Ask for this address; may be repeated, for one of each subnet' })
     .option('mac', { type: 'string', requiresArg: true, describe: 'MAC address of the interface' })
@@ -50,6 +50,7 @@ function options(yargs: Argv): Argv {
       ['$0 attach web -p 8080:80', 'Attach /run/netns/web, port 80 as port 8080 of this host'],
       ['$0 attach pid:3452 -p 127.0.0.1:5353:53/udp', 'Attach the namespace of a process, for this host only'],
       ['$0 attach web -p 8000-8010:9000-9010', 'Publish a range'],
+      ['$0 attach web -p 80', 'Publish port 80 as a host port that is free'],
       ['$0 attach web --network backend --ifname eth1', 'A second interface, in another network'],
     ])
 }
@@ -68,7 +69,8 @@ async function attach(args: Arguments, shell: Shell): Promise<void> {
   const environment: Environment = { command: 'ADD', containerID, netns: namespace.path, ifname, path: '', args: '', netnsOverride: false }
   const result = runPlugin({ entry: 'tsnet', environment, input: configure(definition, wishes) }, context)
   const record = readRecord(context.state, owner)
-  if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify(result, undefined, 2)}\n`)
+  // A CNI result has no place for host ports, and a caller that left their choice to tsnet wants to know them.
+  if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify({ ...Object(result), ports: record?.ports ?? [] }, undefined, 2)}\n`)
   else shell.print(formatAttached(shell.style, record))
 }
 

@@ -35,7 +35,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'gc', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -68,7 +68,13 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['attach web --ifname 0123456789abcdef', /^Cannot use --ifname .* 1 to 15/, /another/],
   ['attach web --mac zz', /^Cannot use --mac: "zz" is not a MAC/, /02:42/],
   ['attach web --ip web', /^Cannot use --ip "web": it is no IP address$/, /10\.210\.0\.5/],
-  ['attach web -p8080', /^Cannot publish "8080": it names only one side$/, /8080:8080/],
+  ['attach web -pweb', /^Cannot publish "web": "web" is no port/, /8080:80/],
+  ['port', /^Cannot tell what to do: tsnet port takes an action and a container$/, /tsnet port ls web/],
+  ['port ls', /^Cannot tell what to do/, /tsnet port ls web/],
+  ['port show web', /^Cannot "show" ports: there is no such action$/, /add, rm or ls/],
+  ['port add web', /^Cannot add ports: none is named$/, /-p 8443:443/],
+  ['port ls web -p 80', /^Cannot use -p with tsnet port ls$/, /all/],
+  ['port ls web', /^Cannot find the ports of "web": nothing is attached to it$/, /tsnet attach/],
   ['attach web -p 1:1 -p2:70000', /^Cannot publish "2:70000"/, /65535/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
@@ -84,7 +90,7 @@ for (const [args, message, hint] of refused) {
     }))
 }
 
-for (const command of ['attach web', 'detach web', 'check web', 'gc']) {
+for (const command of ['attach web', 'detach web', 'check web', 'port add web -p 80', 'port rm web -p 80', 'gc']) {
   test(`tsnet ${command}: says which capability is missing before anything else`, async (t) => {
     const args = command.split(' ')
     await assert.rejects(
@@ -118,6 +124,7 @@ test('completion knows the commands and options that there are', async (t) => {
   assert.equal(await run(t, ['--complete', 'at']), 'attach\n')
   assert.equal(await run(t, ['--complete', 'attach', 'web', '--network', 't']), 'tsnet\n')
   assert.equal(await run(t, ['--complete', 'completion', 'z']), 'zsh\n')
+  assert.equal(await run(t, ['--complete', 'port', '']), 'add\nrm\nls\n')
   assert.equal(await run(t, ['--complete', 'attach', 'web', '-p', '']), '')
 })
 

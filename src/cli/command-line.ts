@@ -8,12 +8,13 @@ import { detachCommand } from './detach.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { lsCommand } from './ls.ts'
+import { portCommand } from './port.ts'
 import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
 
 const WIDEST_HELP = 110
 
-const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, gcCommand, completionCommand]
+const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, portCommand, gcCommand, completionCommand]
 
 const EPILOGUE =
   'A runtime executes this program as a CNI plugin instead, with CNI_COMMAND set. State lies in /run/tsnet or where TSNET_STATE_DIR says, ' +
@@ -97,10 +98,12 @@ function isUsage(error: unknown): error is Error {
 
 function explain(error: Error, args: readonly string[]): TsnetError {
   const [command = ''] = args
-  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'gc', 'completion'].includes(command)
+  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'gc', 'completion'].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {
+    if (command === 'port')
+      return usageError('Cannot tell what to do: tsnet port takes an action and a container', `For example tsnet port ls web; ${help.toLowerCase()}`)
     return usageError(
       `Cannot ${command}: ${command === 'attach' ? 'no namespace is named' : 'no namespace or container id is named'}`,
       `For example tsnet ${command} web; ${help.toLowerCase()}`,

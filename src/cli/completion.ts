@@ -4,6 +4,7 @@ import { listAttachments } from './attachments.ts'
 import { namespaceNames } from './namespace.ts'
 import { DEFAULT_FOLDER, networkNames } from './network-definition.ts'
 import type { Arguments } from './options.ts'
+import { PORT_ACTIONS } from './port.ts'
 import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
 
@@ -31,12 +32,13 @@ if [[ "\${zsh_eval_context[-1]}" == loadautofunc ]]; then _tsnet "$@"; else comp
 const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
-const OPERANDS: Readonly<Record<string, 'namespace' | 'container' | 'shell' | undefined>> = {
-  attach: 'namespace',
-  detach: 'container',
-  inspect: 'container',
-  check: 'container',
-  completion: 'shell',
+const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'shell')[]>> = {
+  attach: ['namespace'],
+  detach: ['container'],
+  inspect: ['container'],
+  check: ['container'],
+  port: ['action', 'container'],
+  completion: ['shell'],
 }
 
 const OPTIONS: Readonly<Record<string, readonly string[]>> = {
@@ -45,6 +47,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   ls: ['--network', '--json', '--help'],
   inspect: ['--json', '--help'],
   check: ['--json', '--help'],
+  port: ['--publish', '--network', '--ifname', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   completion: ['--help'],
 }
@@ -86,12 +89,13 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
   if (VALUED.includes(previous)) return []
   if (current.startsWith('-')) return Object.hasOwn(OPTIONS, command) ? (OPTIONS[command] ?? []) : []
   const given = before.slice(1).filter((word, i, rest) => !word.startsWith('-') && !VALUED.includes(rest[i - 1] ?? ''))
-  if (given.length > 0 || !Object.hasOwn(OPERANDS, command)) return []
-  switch (OPERANDS[command]) {
+  switch (Object.hasOwn(OPERANDS, command) ? OPERANDS[command]?.[given.length] : undefined) {
     case 'namespace':
       return namespaceNames()
     case 'container':
       return [...new Set([...namespaceNames(), ...listAttachments(shell.openContext().state).map(({ owner }) => owner.containerID)])]
+    case 'action':
+      return PORT_ACTIONS
     case 'shell':
       return Object.keys(SCRIPTS)
     default:

@@ -14,6 +14,12 @@ const accepted: readonly (readonly [string, object])[] = [
   ['[::1]:8080:80', { hostPort: 8080, containerPort: 80, protocol: 'tcp', hostIP: '::1' }],
   ['[::]:8000-8010:9000-9010/udp', { hostPort: 8000, containerPort: 9000, protocol: 'udp', hostIP: '::', range: 11 }],
   ['8000-8000:9000', { hostPort: 8000, containerPort: 9000, protocol: 'tcp' }],
+  ['80', { hostPort: 0, containerPort: 80, protocol: 'tcp' }],
+  [':80', { hostPort: 0, containerPort: 80, protocol: 'tcp' }],
+  ['0:80/udp', { hostPort: 0, containerPort: 80, protocol: 'udp' }],
+  ['127.0.0.1::80', { hostPort: 0, containerPort: 80, protocol: 'tcp', hostIP: '127.0.0.1' }],
+  ['[::1]::80', { hostPort: 0, containerPort: 80, protocol: 'tcp', hostIP: '::1' }],
+  ['9000-9010', { hostPort: 0, containerPort: 9000, protocol: 'tcp', range: 11 }],
   ['1-65535:1-65535', { hostPort: 1, containerPort: 1, protocol: 'tcp', range: 65535 }],
 ]
 
@@ -25,14 +31,12 @@ for (const [text, mapping] of accepted) {
 }
 
 const refused: readonly (readonly [text: string, message: RegExp, hint: RegExp])[] = [
-  ['', /not complete/, /The form is/],
-  ['8080', /only one side/, /for example 8080:8080/],
-  ['8000-8010', /only one side/, /for example 8000-8010:8000-8010/],
-  ['web', /not complete/, /The form is/],
-  [':80', /names no host port/, /does not choose host ports/],
-  ['127.0.0.1::80', /names no host port/, /does not choose host ports/],
+  ['', /names no container port/, /The form is/],
+  ['web', /"web" is no port/, /The form is/],
   ['8080:', /names no container port/, /The form is/],
-  ['0:80', /host port 0 .* not supported yet/, /from 1 to 65535/],
+  ['0-5:80-85', /host port 0 is out of range/, /1 to 65535/],
+  ['0', /container port 0 is out of range/, /1 to 65535/],
+  ['127.0.0.1:80', /"127.0.0.1" is no port/, /The form is/],
   ['8080:0', /container port 0 is out of range/, /1 to 65535/],
   ['70000:80', /host port 70000 is out of range/, /1 to 65535/],
   ['8080:70000', /container port 70000 is out of range/, /1 to 65535/],

@@ -1,4 +1,4 @@
-/** `-p [hostIP:]hostPort:containerPort[/protocol]`, as `docker run -p` takes it. */
+/** `-p [hostIP:][hostPort:]containerPort[/protocol]`, as `docker run -p` takes it. */
 
 import { quote } from '../cni/json.ts'
 import type { TsnetError } from '../error.ts'
@@ -7,6 +7,7 @@ import { usageError } from './usage-error.ts'
 
 /** One entry of the capability portMappings. */
 export interface PublishedMapping {
+  /** 0 when tsnet is to choose. */
   readonly hostPort: number
   readonly containerPort: number
   readonly protocol: string
@@ -21,7 +22,9 @@ interface PortRange {
 }
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp']
-const FORM = 'The form is [hostIP:]hostPort:containerPort[/tcp|udp|sctp], for example 8080:80 or 127.0.0.1:5353:53/udp'
+const FORM = 'The form is [hostIP:][hostPort:]containerPort[/tcp|udp|sctp], for example 8080:80 or 127.0.0.1:5353:53/udp'
+/** How one says that tsnet is to choose. */
+const CHOOSE = ['', '0']
 
 /**
  * @param text What follows `-p`.
@@ -34,26 +37,30 @@ export function parsePublish(text: string): PublishedMapping {
   if (!PROTOCOLS.includes(protocol))
     throw refuse(text, `${quote(text.slice(slash + 1))} is no protocol`, 'The protocols are tcp, udp and sctp, for example 5353:53/udp')
   const { hostIP, hostPorts, containerPorts } = split(text, slash < 0 ? text : text.slice(0, slash))
-  const host = parseRange(text, hostPorts, 'host')
+  const host = CHOOSE.includes(hostPorts) ? undefined : parseRange(text, hostPorts, 'host')
   const container = parseRange(text, containerPorts, 'container')
-  const count = host.last - host.first + 1
-  const containerCount = container.last - container.first + 1
-  if (count !== containerCount) {
-    const last = container.first + count - 1
-    const hint = last <= 65535 ? `${hostPorts}:${container.first}${count > 1 ? `-${last}` : ''}` : 'Give ranges of the same length'
-    throw refuse(
-      text,
-      `${count} ${ports(count)} of the host cannot lead to ${containerCount} of the container`,
-      last <= 65535 ? `Give ranges of the same length: ${hint}` : hint,
-    )
-  }
+  if (host !== undefined) refuseLengths(text, host, container)
+  const count = container.last - container.first + 1
   return {
-    hostPort: host.first,
+    hostPort: host?.first ?? 0,
     containerPort: container.first,
     protocol,
     ...(hostIP !== undefined && { hostIP }),
     ...(count > 1 && { range: count }),
   }
+}
+
+function refuseLengths(text: string, host: PortRange, container: PortRange): void {
+  const count = host.last - host.first + 1
+  const containerCount = container.last - container.first + 1
+  if (count === containerCount) return
+  const last = container.first + count - 1
+  const example = `${host.first}${count > 1 ? `-${host.last}` : ''}:${container.first}${count > 1 ? `-${last}` : ''}`
+  throw refuse(
+    text,
+    `${count} ${ports(count)} of the host cannot lead to ${containerCount} of the container`,
+    last <= 65535 ? `Give ranges of the same length: ${example}` : 'Give ranges of the same length',
+  )
 }
 
 /** The host's address may be in brackets, and must be when it is one of IPv6. */
@@ -63,7 +70,7 @@ function split(text: string, rest: string): { readonly hostIP?: string; readonly
   const wanted = bracketed === undefined ? 3 : 2
   if (bracketed === undefined && parts.length > 3)
     throw refuse(text, 'it has too many colons', 'An IPv6 address stands in brackets, for example [::1]:8080:80')
-  if (parts.length < 2 && bracketed === undefined) throw refuseSingle(text, rest)
+  if (parts.length < 2 && bracketed === undefined) return { hostPorts: '', containerPorts: rest }
   if (parts.length > wanted || parts.length < 2) throw refuse(text, 'it is not complete', FORM)
   const [hostPorts = '', containerPorts = ''] = parts.slice(-2)
   const address = bracketed ?? (parts.length === 3 ? parts[0] : undefined)
@@ -80,24 +87,14 @@ function split(text: string, rest: string): { readonly hostIP?: string; readonly
 }
 
 function parseRange(text: string, range: string, side: 'host' | 'container'): PortRange {
-  if (range === '') {
-    const hint = side === 'host' ? 'tsnet does not choose host ports: name one, for example 8080:80' : FORM
-    throw refuse(text, `it names no ${side} port`, hint)
-  }
+  if (range === '') throw refuse(text, `it names no ${side} port`, FORM)
   const [, first, last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(range) ?? []
   if (first === undefined) throw refuse(text, `${quote(range)} is no port or range of ports`, FORM)
-  if (side === 'host' && Number(first) === 0) throw refuse(text, 'host port 0 (choose any) is not supported yet', 'Name a host port from 1 to 65535')
   for (const port of [first, last]) {
     if (Number(port) < 1 || Number(port) > 65535) throw refuse(text, `${side} port ${port} is out of range`, 'Ports go from 1 to 65535')
   }
   if (Number(last) < Number(first)) throw refuse(text, `the range ${range} ends before it begins`, `Write ${last}-${first}`)
   return { first: Number(first), last: Number(last) }
-}
-
-function refuseSingle(text: string, rest: string): TsnetError {
-  const isPort = /^\d{1,5}(-\d{1,5})?$/.test(rest)
-  const hint = isPort ? `tsnet does not choose host ports yet: name both sides, for example ${rest}:${rest}` : FORM
-  return refuse(text, isPort ? 'it names only one side' : 'it is not complete', hint)
 }
 
 function ports(count: number): string {

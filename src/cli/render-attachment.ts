@@ -72,7 +72,12 @@ export function formatAttachment(style: Style, { owner, record, status }: Attach
 
 /** @returns `tcp://0.0.0.0:8080 -> 10.210.0.2:80`, with ranges where there are several ports. */
 export function formatPort(port: RecordedPort): string {
-  return `${port.protocol}://${hostSide(port)} -> ${bracketed(port.address)}:${range(port.containerPort, port.count)}`
+  return `${port.protocol}://${hostSide(port)} -> ${targetSide(port)}`
+}
+
+/** @returns `10.210.0.2:80`, `[fd00::2]:9000-9010`. */
+export function targetSide(port: RecordedPort): string {
+  return `${bracketed(port.address)}:${range(port.containerPort, port.count)}`
 }
 
 /** @returns Each as `8080->80/tcp`; a port that is published in both families on any address stands once. */
@@ -86,11 +91,10 @@ export function shortPorts(ports: readonly RecordedPort[]): readonly string[] {
 
 function wayIn(record: AttachmentRecord, port: RecordedPort, backend: string): string {
   const rule = backend === 'iptables' ? 'nat PREROUTING, TSNET-DNAT' : `${backend} prerouting`
-  const target = `${bracketed(port.address)}:${range(port.containerPort, port.count)}`
   return [
     `${hostSide(port)}/${port.protocol}`,
     rule,
-    target,
+    targetSide(port),
     record.bridge,
     record.hostVeth,
     `${record.ifname} in ${shortNamespace(record.netns.path)}`,
@@ -105,7 +109,8 @@ function wayOut(record: AttachmentRecord, { backend, masquerade }: Surroundings)
   return [hops.join(' -> ')]
 }
 
-function hostSide({ hostAddress, address, hostPort, count }: RecordedPort): string {
+/** @returns `0.0.0.0:8080`, `[::]:8000-8010`. */
+export function hostSide({ hostAddress, address, hostPort, count }: RecordedPort): string {
   return `${bracketed(hostAddress ?? (address.includes(':') ? '::' : '0.0.0.0'))}:${range(hostPort, count)}`
 }
 

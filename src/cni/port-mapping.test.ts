@@ -29,8 +29,6 @@ test('parsePortMappings() keeps the family of a host address that means any', ()
 
 test('parsePortMappings() refuses with code 7, key and value', () => {
   const rows: [object, string][] = [
-    [{ hostPort: 0 }, 'hostPort": 0 is not a port from 1 to 65535'],
-    [{ hostPort: null }, 'hostPort": 0 is not a port from 1 to 65535'],
     [{ hostPort: 65536 }, 'hostPort": 65536 is not a whole number from 0 to 65535'],
     [{ hostPort: -1 }, 'hostPort": -1 is not a whole number from 0 to 65535'],
     [{ hostPort: '80' }, 'hostPort": "80" is not a whole number from 0 to 65535'],
@@ -61,8 +59,9 @@ test('parsePortMappings() refuses with code 7, key and value', () => {
   }
 })
 
-test('parsePortMappings() hints at what to write where host port 0 asks for a free one', () => {
-  assert.throws(() => one({ hostPort: 0, containerPort: 80 }), { hint: 'tsnet does not choose host ports: name one from 1 to 65535' })
+test('parsePortMappings() reads host port 0, or none, as a wish for a free one', () => {
+  for (const hostPort of [0, null, undefined]) assert.equal(one({ hostPort, containerPort: 80 })?.hostPort, 0)
+  assert.deepEqual(one({ hostPort: 0, containerPort: 9000, range: 11 }), { hostPort: 0, containerPort: 9000, count: 11, protocol: 'tcp' })
 })
 
 test('parsePortMappings() refuses other shapes, and more than 1000 mappings', () => {
@@ -82,7 +81,7 @@ test('parsePortMappings() gives ports inside 1..65535 or a TsnetError, whatever 
     fc.property(fc.oneof(fc.array(mapping), fc.jsonValue()), (portMappings) => {
       try {
         for (const { hostPort, containerPort, count } of parsePortMappings({ portMappings })) {
-          assert.ok(Math.min(hostPort, containerPort, count) >= 1 && Math.max(hostPort, containerPort) + count <= 65536)
+          assert.ok(hostPort >= 0 && Math.min(containerPort, count) >= 1 && Math.max(hostPort, containerPort) + count <= 65536)
         }
       } catch (error) {
         assert.ok(error instanceof TsnetError && error.cniCode === 7, String(error))

@@ -1,12 +1,11 @@
 /** The capability portMappings: which ports of the host lead to the container. */
-import { CNI_CODE, TsnetError } from '../error.ts'
 import { type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import { invalidField, type JsonObject, optionalInteger, optionalObjects, optionalString, present } from './json.ts'
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'
 
 export interface PortMapping {
-  /** The first port of the host, 1..65535. */
+  /** The first port of the host, 1..65535; 0 leaves the choice to tsnet. */
   readonly hostPort: number
   /** The container's port for hostPort; the next for the next, where there are several. */
   readonly containerPort: number
@@ -22,7 +21,7 @@ const MAX_MAPPINGS = 1000
 /**
  * @param runtimeConfig The configuration's runtimeConfig; CRI writes the keys inside a mapping in capitals (HostPort).
  * @returns The mappings in the given order; none when the capability is absent.
- * @throws TsnetError TSNET_CONFIG, CNI code 7, naming key and value: no ports, ports out of range, unknown protocol, bad
+ * @throws TsnetError TSNET_CONFIG, CNI code 7, naming key and value: no container port, ports out of range, unknown protocol, bad
  * hostIP, more than 1000 mappings
  * @see CNI CONVENTIONS.md, "Dynamic Plugin specific fields (Capabilities / Runtime Configuration)"; `range` as in netavark's PortMapping
  */
@@ -33,8 +32,8 @@ export function parsePortMappings(runtimeConfig: JsonObject): readonly PortMappi
 }
 
 function parsePortMapping(mapping: JsonObject, path: string): PortMapping {
-  const hostPort = port(mapping, 'hostPort', path)
-  const containerPort = port(mapping, 'containerPort', path)
+  const hostPort = optionalInteger(mapping, 'hostPort', { min: 0, max: 65535, path }) ?? 0
+  const containerPort = containerPortOf(mapping, path)
   // 0 is what Go writes for a number that nobody set.
   const count = optionalInteger(mapping, 'range', { min: 0, max: 65535, path }) || 1
   const most = 65536 - Math.max(hostPort, containerPort)
@@ -42,15 +41,10 @@ function parsePortMapping(mapping: JsonObject, path: string): PortMapping {
   return present({ hostPort, containerPort, count, protocol: protocol(mapping, path), hostIP: hostIP(mapping, path) })
 }
 
-function port(mapping: JsonObject, key: string, path: string): number {
-  const value = optionalInteger(mapping, key, { min: 0, max: 65535, path }) ?? 0
-  if (value > 0) return value
-  const refusal = invalidField(path + key, value, 'a port from 1 to 65535')
-  if (key !== 'hostPort') throw refusal
-  throw new TsnetError('TSNET_CONFIG', refusal.message, {
-    cniCode: CNI_CODE.invalidConfig,
-    hint: 'tsnet does not choose host ports: name one from 1 to 65535',
-  })
+function containerPortOf(mapping: JsonObject, path: string): number {
+  const value = optionalInteger(mapping, 'containerPort', { min: 0, max: 65535, path }) ?? 0
+  if (value === 0) throw invalidField(`${path}containerPort`, value, 'a port from 1 to 65535')
+  return value
 }
 
 function protocol(mapping: JsonObject, path: string): Protocol {

@@ -47,8 +47,12 @@ export function portsConflict(a: PublishedPort, b: PublishedPort): boolean {
 export function formatHostPort(port: PublishedPort): string {
   const any = port.address.family === 4 ? '0.0.0.0' : '::'
   const host = port.hostAddress === undefined ? any : formatAddress(port.hostAddress)
-  const range = port.count === 1 ? `${port.hostPort}` : `${port.hostPort}-${port.hostPort + port.count - 1}`
-  return `${port.address.family === 6 ? `[${host}]` : host}:${range}/${port.protocol}`
+  return `${port.address.family === 6 ? `[${host}]` : host}:${formatPortCount(port.hostPort, port.count)}/${port.protocol}`
+}
+
+/** @returns `8080`, `8000-8010`. */
+export function formatPortCount(first: number, count: number): string {
+  return count === 1 ? `${first}` : `${first}-${first + count - 1}`
 }
 
 /** @returns The families that have a subnet or a port. */

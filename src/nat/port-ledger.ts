@@ -12,7 +12,9 @@ import { join } from 'node:path'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { lockFile } from '../sys/lock.ts'
 import { formatAddress, parseAddress } from '../wire/ip-address.ts'
+import type { HostPorts } from './host-ports.ts'
 import { formatHostPort, type PublishedPort, portsConflict } from './model.ts'
+import { chooseHostPort, nothingFree, readChoice } from './port-choice.ts'
 
 const BUCKET_SHIFT = 8
 const LOCK_TIMEOUT_MS = 30_000
@@ -31,29 +33,45 @@ interface Claim {
   readonly port: PublishedPort
 }
 
+/** Host ports that somebody wants. */
+export interface PortClaim {
+  /** Each is one host port, or range, in one or both families; 0 asks for a free one, the same number in both. */
+  readonly wishes: readonly (readonly PublishedPort[])[]
+  /** What the owner has already and keeps. */
+  readonly keep?: readonly PublishedPort[]
+  readonly host: HostPorts
+  /** Hears what the owner gets before the ledger says so, and writes it down: a claim that no record names would stay for ever. */
+  readonly onChosen: (ports: readonly PublishedPort[]) => void
+}
+
 /**
  * Claims the ports or none. Claims that the same owner left behind are taken over. A port that another attachment of the same
  * container has stays with that one: podman names a container's ports again for each further network.
- * @returns The ports that are the owner's now
- * @throws TsnetError with CNI code 103, naming the port and its owner, when another attachment has one
+ * @returns The ports of the wishes that are the owner's now, each with its number
+ * @throws TsnetError with CNI code 103, naming the port and its owner, when another attachment or a process of the host has one;
+ * 11 when none is free to be chosen; 7 for an address that the host has not
  */
-export function claimPorts(ledger: PortLedger, owner: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
-  if (ports.length === 0) return []
+export function claimPorts(ledger: PortLedger, owner: string, { wishes, keep = [], host, onChosen }: PortClaim): readonly PublishedPort[] {
+  if (wishes.length === 0) {
+    onChosen([])
+    return []
+  }
   using _lock = openLedger(ledger)
-  const claimed = new Set(ports)
-  const buckets = bucketsOf(ports).map((bucket) => ({ bucket, claims: readBucket(ledger, bucket).filter((claim) => claim.owner !== owner) }))
-  for (const { claims } of buckets) {
-    for (const port of ports) {
-      const other = claims.find((claim) => portsConflict(claim.port, port) && ledger.exists(claim.owner))
-      if (other !== undefined && !ledger.siblings(owner, other.owner)) throw portTaken(port, other.owner)
-      if (other !== undefined) claimed.delete(port)
-    }
+  const book = new Book(ledger, owner)
+  const named = wishes.flat().filter((port) => port.hostPort > 0 && !book.isSiblings(port))
+  for (const port of named) {
+    const taken = host.firstTaken(port)
+    if (taken !== undefined) throw host.refusal(port, taken)
   }
-  for (const { bucket, claims } of buckets) {
-    const ours = [...claimed].filter((port) => bucketsOf([port]).includes(bucket)).map((port) => ({ owner, port }))
-    writeBucket(ledger, bucket, [...claims.filter((claim) => ledger.exists(claim.owner)), ...ours])
-  }
-  return [...claimed]
+  const claimed = new Map<readonly PublishedPort[], readonly PublishedPort[]>(
+    wishes.map((wish) => [wish, wish.filter((port) => named.includes(port))]),
+  )
+  const ours = () => [...keep, ...[...claimed.values()].flat()]
+  for (const wish of wishes) if (wish[0]?.hostPort === 0) claimed.set(wish, choose(wish, ours(), { book, host }))
+  const all = [...claimed.values()].flat()
+  onChosen(all)
+  book.write(ours())
+  return all
 }
 
 /** Gives back what `owner` holds of these ports; ports that it does not hold are passed over. */
@@ -62,8 +80,83 @@ export function releasePorts(ledger: PortLedger, owner: string, ports: readonly 
   using _lock = openLedger(ledger)
   for (const bucket of bucketsOf(ports)) {
     const claims = readBucket(ledger, bucket)
-    const left = claims.filter((claim) => claim.owner !== owner)
+    const left = claims.filter((claim) => claim.owner !== owner || !ports.some((port) => portsConflict(port, claim.port)))
     if (left.length < claims.length) writeBucket(ledger, bucket, left)
+  }
+}
+
+/** Whom a port may belong to: other attachments, processes of the host. */
+interface Authorities {
+  readonly book: Book
+  readonly host: HostPorts
+}
+
+/** @returns The wish with a number that is free in all its families. */
+function choose(wish: readonly PublishedPort[], ours: readonly PublishedPort[], { book, host }: Authorities): readonly PublishedPort[] {
+  const [port] = wish
+  if (port === undefined) return []
+  const choice = readChoice()
+  const at = (hostPort: number, count = port.count) => wish.map((one) => ({ ...one, hostPort, count }))
+  const chosen = chooseHostPort({
+    choice,
+    count: port.count,
+    start: Math.random(),
+    isClaimed: (number) => at(number, 1).some((one) => book.holderOf(one) !== undefined || ours.some((other) => portsConflict(other, one))),
+    firstTaken: (first) => {
+      const taken = at(first).flatMap((one) => host.firstTaken(one) ?? [])
+      return taken.length === 0 ? undefined : Math.max(...taken)
+    },
+  })
+  if (chosen === undefined) throw nothingFree(port, choice)
+  return at(chosen)
+}
+
+/** The claims of all others, read as far as they are needed; for as long as the ledger is locked. */
+class Book {
+  readonly #ledger: PortLedger
+  readonly #owner: string
+  readonly #buckets = new Map<string, readonly Claim[]>()
+  readonly #living = new Map<string, boolean>()
+
+  constructor(ledger: PortLedger, owner: string) {
+    this.#ledger = ledger
+    this.#owner = owner
+  }
+
+  /** @returns Whose attachment has it, or a part of it. */
+  holderOf(port: PublishedPort): string | undefined {
+    for (const bucket of bucketsOf([port])) {
+      const claim = this.#claimsIn(bucket).find((other) => portsConflict(other.port, port) && this.#lives(other.owner))
+      if (claim !== undefined) return claim.owner
+    }
+    return undefined
+  }
+
+  /** @returns Whether another attachment of the same container has it. @throws TsnetError when one of another container has */
+  isSiblings(port: PublishedPort): boolean {
+    const holder = this.holderOf(port)
+    if (holder !== undefined && !this.#ledger.siblings(this.#owner, holder)) throw portTaken(port, holder)
+    return holder !== undefined
+  }
+
+  /** Writes that the owner has these ports, and no others in the same buckets. */
+  write(ports: readonly PublishedPort[]): void {
+    for (const bucket of bucketsOf(ports)) {
+      const ours = ports.filter((port) => bucketsOf([port]).includes(bucket)).map((port) => ({ owner: this.#owner, port }))
+      writeBucket(this.#ledger, bucket, [...this.#claimsIn(bucket).filter((claim) => this.#lives(claim.owner)), ...ours])
+    }
+  }
+
+  #claimsIn(bucket: string): readonly Claim[] {
+    const known = this.#buckets.get(bucket) ?? readBucket(this.#ledger, bucket).filter((claim) => claim.owner !== this.#owner)
+    this.#buckets.set(bucket, known)
+    return known
+  }
+
+  #lives(owner: string): boolean {
+    const known = this.#living.get(owner) ?? this.#ledger.exists(owner)
+    this.#living.set(owner, known)
+    return known
   }
 }
 

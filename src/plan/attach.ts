@@ -5,6 +5,7 @@ import { defaultRouteMtu, type RouteOptions } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
+import type { PublishedPort } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
@@ -21,7 +22,7 @@ import { moveRules } from './move-rules.ts'
 import { type Network, type NetworkConfig, readNetwork, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
-import { ledgerOf } from './ports.ts'
+import { hostPortsFor, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listLiveNetworks, readRecord, recordedPort, recordPort, removeRecord, writeRecord } from './record.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
 import { UndoStack } from './undo.ts'
@@ -69,7 +70,7 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   const { backend } = context
   using container = within(netns, openRtnetlink)
   using established = establish(request.network, { state, backend, host, undo })
-  const record = claim(recordWishes(request, established, { host, netns, state, undo }), context, undo)
+  const record = recordWishes(request, established, { host, netns, context, undo })
   const desired = desiredOf(record, established.record)
   const { fresh, formerRules, moved } = established
   if (moved !== undefined) {
@@ -133,20 +134,18 @@ function clearFormer(owner: Owner, { netns, host, context }: Former): void {
 interface Recording {
   readonly host: NetlinkSocket
   readonly netns: Netns
-  readonly state: StateFolder
+  readonly context: PlanContext
   readonly undo: UndoStack
 }
 
 /** The record is there before the first lease, so that whatever a kill leaves behind has a name that DEL and GC can look for. */
-function recordWishes(request: AttachRequest, { network, bridge }: Established, { host, netns, state, undo }: Recording): AttachmentRecord {
+function recordWishes(request: AttachRequest, { network, bridge }: Established, { host, netns, context, undo }: Recording): AttachmentRecord {
+  const { state } = context
   const draft = draftRecord(request, network, { host, netns, bridge })
   undo.push('record', () => removeRecord(state, draft))
   writeRecord(state, draft)
   const addresses = acquireAddresses(draft, network, { wishes: request.addresses, state, undo })
-  const ports = portsFor(request, network, addresses).map(recordPort)
-  const record = { ...draft, addresses, routes: routesFor(request, network, addresses), ports }
-  writeRecord(state, record)
-  return record
+  return claim({ ...draft, addresses, routes: routesFor(request, network, addresses) }, request.ports, { context, undo })
 }
 
 interface Surroundings {
@@ -177,15 +176,17 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
   }
 }
 
-/** @returns The record with the ports that are its own: another interface of the container may have some of them already. */
-function claim(record: AttachmentRecord, context: PlanContext, undo: UndoStack): AttachmentRecord {
-  const ports = record.ports.map(recordedPort)
-  context.backend.ensureAvailable([...new Set(ports.map(({ address }) => address.family))])
+/** @returns The record, written down with the ports that are its own: another interface of the container may have some of them already. */
+function claim(record: AttachmentRecord, wished: Wishes['ports'], { context, undo }: Pick<Recording, 'context' | 'undo'>): AttachmentRecord {
+  const wishes = portsFor(wished, record.addresses)
+  context.backend.ensureAvailable([...new Set(wishes.flat().map(({ address }) => address.family))])
   const ledger = ledgerOf(context.state)
-  undo.push('ports', () => releasePorts(ledger, ownerText(record), ports))
-  const claimed = claimPorts(ledger, ownerText(record), ports)
-  if (claimed.length === ports.length) return record
-  const own = { ...record, ports: claimed.map(recordPort) }
-  writeRecord(context.state, own)
-  return own
+  let claimed = record
+  undo.push('ports', () => releasePorts(ledger, ownerText(record), claimed.ports.map(recordedPort)))
+  const onChosen = (ports: readonly PublishedPort[]) => {
+    claimed = { ...record, ports: ports.map(recordPort) }
+    writeRecord(context.state, claimed)
+  }
+  claimPorts(ledger, ownerText(record), { wishes, host: hostPortsFor(record), onChosen })
+  return claimed
 }

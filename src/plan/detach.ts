@@ -16,8 +16,8 @@ import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
 import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
-import { ledgerOf } from './ports.ts'
-import { type AttachmentRecord, listOwners, readRecord, recordedPort, removeRecord } from './record.ts'
+import { heldPorts, ledgerOf } from './ports.ts'
+import { type AttachmentRecord, listOwners, readRecord, removeRecord } from './record.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
 export interface DetachContext extends PlanContext {
@@ -46,9 +46,9 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const errors = new Attempts()
   if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
   errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
-  errors.try(() => record && forgetConnections(record.ports.map(recordedPort), 'none'))
+  errors.try(() => record && forgetConnections(heldPorts(record), 'none'))
   errors.try(() => releaseLeases(owner, record, context))
-  errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), record.ports.map(recordedPort)))
+  errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), heldPorts(record)))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   removeRecord(state, owner)
   return true
@@ -93,7 +93,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   const errors = new Attempts()
   const remove = {
     networks: network === undefined ? [] : rulesOfNetwork(network),
-    attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: record.ports.map(recordedPort) }],
+    attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: heldPorts(record) }],
   }
   // First, since a published port that nobody knows would keep the shared chains in use.
   if (record === undefined) errors.try(() => removeMarked(owner, context))

@@ -57,6 +57,8 @@ export interface AttachmentRecord extends Owner {
   readonly addresses: readonly RecordedAddress[]
   readonly routes: readonly RecordedRoute[]
   readonly ports: readonly RecordedPort[]
+  /** Ports that are being withdrawn: rules and claims may still be there. Absent when there are none. */
+  readonly leaving?: readonly RecordedPort[]
 }
 
 export function writeRecord(state: StateFolder, record: AttachmentRecord): void {

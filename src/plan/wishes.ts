@@ -14,6 +14,7 @@ import type { UndoStack } from './undo.ts'
 
 /** A port as the caller wants it; without an address it is published in every family that the attachment has. */
 export interface PortWish {
+  /** 0: a free one. */
   readonly hostPort: number
   readonly containerPort: number
   readonly count: number
@@ -97,24 +98,30 @@ export function routesWithout(routes: readonly RecordedRoute[], taken: readonly 
   })
 }
 
-/** @throws TsnetError with CNI code 7 for two wishes of the same port, or one that no address of the attachment can serve */
-export function portsFor(wishes: Wishes, network: Network, addresses: readonly RecordedAddress[]): readonly PublishedPort[] {
+/**
+ * @returns For each wish its ports: one of each family of the attachment that it fits.
+ * @throws TsnetError with CNI code 7 for two wishes of the same port, or one that no address of the attachment can serve
+ */
+export function portsFor(wishes: readonly PortWish[], addresses: readonly RecordedAddress[]): readonly (readonly PublishedPort[])[] {
   const targets = addresses.map(({ address }) => parseHost(address))
-  const ports = wishes.ports.flatMap(({ hostIP, ...wish }) => {
+  const isGateway = addresses.some(({ gateway }) => gateway !== undefined)
+  const groups = wishes.map(({ hostIP, ...wish }) => {
     const fitting = targets.filter((address) => hostIP === undefined || hostIP.family === address.family)
     const hostAddress = hostIP === undefined || hostIP.value === 0n ? undefined : hostIP
-    if (fitting.length === 0 || !network.isGateway) {
+    if (fitting.length === 0 || !isGateway) {
+      const what = wish.hostPort === 0 ? `container port ${wish.containerPort}` : `port ${wish.hostPort}`
       throw refusePort(
-        `Cannot publish port ${wish.hostPort}: ${network.isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`,
+        `Cannot publish ${what}: ${isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`,
       )
     }
     return fitting.map((address) => ({ ...wish, ...(hostAddress && { hostAddress }), address }))
   })
-  for (const [i, port] of ports.entries()) {
-    const twin = ports.slice(0, i).find((other) => portsConflict(other, port))
+  const named = groups.flat().filter(({ hostPort }) => hostPort > 0)
+  for (const [i, port] of named.entries()) {
+    const twin = named.slice(0, i).find((other) => portsConflict(other, port))
     if (twin !== undefined) throw refusePort(`Cannot publish ${formatHostPort(port)}: the request publishes ${formatHostPort(twin)} too`)
   }
-  return ports
+  return groups
 }
 
 function parseHost(address: string): IpAddress {

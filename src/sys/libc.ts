@@ -23,6 +23,7 @@ export const libc = {
   flock: c.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
   socket: c.func('int socket(int domain, int type, int protocol)') as (domain: number, type: number, protocol: number) => number,
   connect: c.func('int connect(int fd, const uint8_t *address, unsigned int length)') as (fd: number, address: Uint8Array, length: number) => number,
+  bind: c.func('int bind(int fd, const uint8_t *address, unsigned int length)') as (fd: number, address: Uint8Array, length: number) => number,
   setsockopt: c.func('int setsockopt(int fd, int level, int option, const uint8_t *value, unsigned int length)') as (
     fd: number,
     level: number,

@@ -1,0 +1,135 @@
+/**
+ * Changes which ports of a running attachment are published. A kill at any point leaves a record that names all of which
+ * something may be there: DEL and GC remove it, and the next change completes a withdrawal that was cut short.
+ */
+import { CNI_CODE, TsnetError } from '../error.ts'
+import type { RuleChange } from '../nat/backend.ts'
+import { formatHostPort, type PublishedPort, portsConflict } from '../nat/model.ts'
+import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
+import { forgetConnections } from '../nat/stale-connections.ts'
+import type { PlanContext } from './attach.ts'
+import { readNetwork, rulesOfNetwork } from './network.ts'
+import { type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { hostPortsFor, ledgerOf } from './ports.ts'
+import { type AttachmentRecord, type RecordedPort, readRecord, recordedPort, recordPort, writeRecord } from './record.ts'
+import { lockNetwork } from './state-folder.ts'
+import { UndoStack } from './undo.ts'
+import { type PortWish, portsFor } from './wishes.ts'
+
+/**
+ * Publishes more ports, all or none. One that is published already in just this way stays, and its rules are made good.
+ * @returns The ports of the wishes, each with its number
+ * @throws TsnetError with CNI code 3 for an attachment that is not complete, 103 for a port that somebody has, 11 when none is free
+ */
+export function publishPorts(owner: Owner, wishes: readonly PortWish[], context: PlanContext): readonly RecordedPort[] {
+  using _lock = lockAttached(owner, context)
+  const record = completeWithdrawal(attachedRecord(owner, context), context)
+  const groups = portsFor(wishes, record.addresses)
+  const standing = record.ports.map(recordedPort)
+  const again = groups.flat().filter((port) => standing.some((other) => isSame(other, port)))
+  const fresh = groups.map((group) => group.filter((port) => !again.includes(port))).filter((group) => group.length > 0)
+  refuseOverlap(owner, fresh.flat(), standing)
+  using undo = new UndoStack(context.warn)
+  const added = claim(record, fresh, { context, undo })
+  const ports = [...again, ...added]
+  undo.push('rules', () => context.backend.startChange({ remove: rulesOf(owner, added), base: 'keep' }).finish())
+  const network = readNetwork(context.state, owner.network)
+  const expect = { networks: network === undefined ? [] : rulesOfNetwork(network), attachments: [] }
+  // A person waits for this one: the rules are read, so that what is there is not written twice.
+  context.backend.startChange({ add: rulesOf(owner, ports), expect, base: 'ensure' }).finish()
+  forgetConnections(added, 'current')
+  undo.commit()
+  return ports.map(recordPort)
+}
+
+/**
+ * Withdraws the ports that are chosen. New connections are refused from then on, those of UDP that stand are forgotten.
+ * @returns The ports that were withdrawn
+ * @throws TsnetError with CNI code 3 for an attachment that is not complete, or when rules could not be removed; then the next change, or DEL, does it
+ */
+export function withdrawPorts(owner: Owner, isChosen: (port: RecordedPort) => boolean, context: PlanContext): readonly RecordedPort[] {
+  using _lock = lockAttached(owner, context)
+  const record = attachedRecord(owner, context)
+  const chosen = record.ports.filter(isChosen)
+  const leaving = [...(record.leaving ?? []), ...chosen]
+  const shrunk = { ...record, ports: record.ports.filter((port) => !chosen.includes(port)), leaving }
+  if (chosen.length > 0) writeRecord(context.state, shrunk)
+  completeWithdrawal(shrunk, context)
+  return chosen
+}
+
+/** Rules first: while they are there, the port must not be somebody else's. */
+function completeWithdrawal(record: AttachmentRecord, context: PlanContext): AttachmentRecord {
+  const { leaving = [], ...rest } = record
+  if (leaving.length === 0) return rest
+  const ports = leaving.map(recordedPort)
+  context.backend.startChange({ remove: rulesOf(record, ports), base: 'keep' }).finish()
+  forgetConnections(ports, 'none')
+  releasePorts(ledgerOf(context.state), ownerText(record), ports)
+  writeRecord(context.state, rest)
+  return rest
+}
+
+interface Claiming {
+  readonly context: PlanContext
+  readonly undo: UndoStack
+}
+
+/** The record names the ports before the ledger does, and longer. */
+function claim(record: AttachmentRecord, wishes: readonly (readonly PublishedPort[])[], { context, undo }: Claiming): readonly PublishedPort[] {
+  if (wishes.length === 0) return []
+  const { state, backend } = context
+  backend.ensureAvailable([...new Set(wishes.flat().map(({ address }) => address.family))])
+  const ledger = ledgerOf(state)
+  let added: readonly PublishedPort[] = []
+  undo.push('record', () => writeRecord(state, record))
+  undo.push('ports', () => releasePorts(ledger, ownerText(record), added))
+  const onChosen = (ports: readonly PublishedPort[]) => {
+    const other = wishes.flat().find((wish) => wish.hostPort > 0 && !ports.some((port) => isSame(port, wish)))
+    if (other !== undefined) throw portTaken(other, 'another interface of the container')
+    added = ports
+    writeRecord(state, { ...record, ports: [...record.ports, ...ports.map(recordPort)] })
+  }
+  claimPorts(ledger, ownerText(record), { wishes, keep: record.ports.map(recordedPort), host: hostPortsFor(record), onChosen })
+  return added
+}
+
+/** @throws TsnetError with CNI code 3: the network's folder is not made for an attachment that is not */
+function lockAttached(owner: Owner, context: PlanContext): Disposable {
+  attachedRecord(owner, context)
+  return lockNetwork(context.state, owner.network)
+}
+
+function attachedRecord(owner: Owner, { state }: PlanContext): AttachmentRecord {
+  const record = readRecord(state, owner)
+  if (record?.state === 'attached') return record
+  throw new TsnetError('TSNET_UNKNOWN', `Cannot change the ports of "${ownerText(owner)}": it is not attached`, {
+    cniCode: CNI_CODE.unknownContainer,
+    hint: 'tsnet ls shows what is attached',
+  })
+}
+
+function refuseOverlap(owner: Owner, wanted: readonly PublishedPort[], standing: readonly PublishedPort[]): void {
+  const port = wanted.find((one) => one.hostPort > 0 && standing.some((other) => portsConflict(one, other)))
+  if (port !== undefined) throw portTaken(port, `attachment "${ownerText(owner)}" itself`)
+}
+
+function portTaken(port: PublishedPort, holder: string): TsnetError {
+  return new TsnetError('TSNET_PORT_TAKEN', `Cannot publish ${formatHostPort(port)}: ${holder} has it`, {
+    cniCode: CNI_CODE.hostPortTaken,
+    hint: 'Publish another host port, or withdraw that one first with tsnet port rm',
+  })
+}
+
+function rulesOf(owner: Owner, ports: readonly PublishedPort[]): NonNullable<RuleChange['add']> {
+  return { networks: [], attachments: [{ owner: ownerMarkText(owner), ports }] }
+}
+
+function isSame(a: PublishedPort, b: PublishedPort): boolean {
+  return JSON.stringify(inOrder(a)) === JSON.stringify(inOrder(b))
+}
+
+function inOrder(port: PublishedPort): readonly unknown[] {
+  const { protocol, hostAddress, hostPort, count, address, containerPort } = recordPort(port)
+  return [protocol, hostAddress, hostPort, count, address, containerPort]
+}
