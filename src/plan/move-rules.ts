@@ -1,7 +1,9 @@
 /** Moves the rules of a network from one backend to another: first there, then gone here, so that no port stops answering. */
 import type { Backend, RulePart } from '../nat/backend.ts'
+import type { PublishedPort } from '../nat/model.ts'
 import { type NetworkRecord, rulesOfNetwork } from './network.ts'
 import { type Owner, ownerMarkText } from './owner.ts'
+import { heldPorts } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
 import type { StateFolder } from './state-folder.ts'
 import type { UndoStack } from './undo.ts'
@@ -23,12 +25,13 @@ export function moveRules(
 ): void {
   const isOther = (record: AttachmentRecord) => record.containerID !== except.containerID || record.ifname !== except.ifname
   const records = listOwners(state, network.name).flatMap((owner) => readRecord(state, owner) ?? [])
-  const part: RulePart = {
+  const partWith = (portsOf: (record: AttachmentRecord) => readonly PublishedPort[]): RulePart => ({
     networks: rulesOfNetwork(network.record),
-    attachments: records.filter(isOther).map((record) => ({ owner: ownerMarkText(record), ports: record.ports.map(recordedPort) })),
-  }
+    attachments: records.filter(isOther).map((record) => ({ owner: ownerMarkText(record), ports: portsOf(record) })),
+  })
+  const part = partWith((record) => record.ports.map(recordedPort))
   undo.push('moved rules', () => to.startChange({ remove: part, base: 'keep' }).finish())
   to.startChange({ add: part, base: 'ensure' }).finish()
   undo.push('moved rules', () => from.startChange({ add: part, base: 'ensure' }).finish())
-  from.startChange({ remove: part, base: last ? 'drop' : 'keep' }).finish()
+  from.startChange({ remove: partWith(heldPorts), base: last ? 'drop' : 'keep' }).finish()
 }

@@ -8,6 +8,7 @@ import { formatHostPort, type PublishedPort, portsConflict } from '../nat/model.
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
 import type { PlanContext } from './attach.ts'
+import { withBackend } from './backend.ts'
 import { readNetwork, rulesOfNetwork } from './network.ts'
 import { type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
@@ -21,8 +22,10 @@ import { type PortWish, portsFor } from './wishes.ts'
  * @returns The ports of the wishes, each with its number
  * @throws TsnetError with CNI code 3 for an attachment that is not complete, 103 for a port that somebody has, 11 when none is free
  */
-export function publishPorts(owner: Owner, wishes: readonly PortWish[], context: PlanContext): readonly RecordedPort[] {
-  using _lock = lockAttached(owner, context)
+export function publishPorts(owner: Owner, wishes: readonly PortWish[], caller: PlanContext): readonly RecordedPort[] {
+  using _lock = lockAttached(owner, caller)
+  const network = readNetwork(caller.state, owner.network)
+  const context = withBackend(caller, network?.backend)
   const record = completeWithdrawal(attachedRecord(owner, context), context)
   const groups = portsFor(wishes, record.addresses)
   const standing = record.ports.map(recordedPort)
@@ -33,7 +36,6 @@ export function publishPorts(owner: Owner, wishes: readonly PortWish[], context:
   const added = claim(record, fresh, { context, undo })
   const ports = [...again, ...added]
   undo.push('rules', () => context.backend.startChange({ remove: rulesOf(owner, added), base: 'keep' }).finish())
-  const network = readNetwork(context.state, owner.network)
   const expect = { networks: network === undefined ? [] : rulesOfNetwork(network), attachments: [] }
   // A person waits for this one: the rules are read, so that what is there is not written twice.
   context.backend.startChange({ add: rulesOf(owner, ports), expect, base: 'ensure' }).finish()
@@ -47,8 +49,9 @@ export function publishPorts(owner: Owner, wishes: readonly PortWish[], context:
  * @returns The ports that were withdrawn
  * @throws TsnetError with CNI code 3 for an attachment that is not complete, or when rules could not be removed; then the next change, or DEL, does it
  */
-export function withdrawPorts(owner: Owner, isChosen: (port: RecordedPort) => boolean, context: PlanContext): readonly RecordedPort[] {
-  using _lock = lockAttached(owner, context)
+export function withdrawPorts(owner: Owner, isChosen: (port: RecordedPort) => boolean, caller: PlanContext): readonly RecordedPort[] {
+  using _lock = lockAttached(owner, caller)
+  const context = withBackend(caller, readNetwork(caller.state, owner.network)?.backend)
   const record = attachedRecord(owner, context)
   const chosen = record.ports.filter(isChosen)
   const leaving = [...(record.leaving ?? []), ...chosen]

@@ -109,6 +109,22 @@ hostTest('a UDP client that goes on sending follows the port to its new owner', 
   await ask('other')
 })
 
+hostTest('tsnet port changes rules that are in nf_tables', async (host) => {
+  const container = host.container('web')
+  const call = { ...web, conf: { ...DUAL_STACK, backend: 'nftables' } }
+  const prevResult = host.mustCni('ADD', { ...call, runtimeConfig: publish(8080) })
+  for (const port of [80, 443]) await container.talker.serve({ protocol: 'tcp', address: '0.0.0.0', port }, 'web')
+  host.exec([TSNET, 'port', 'add', 'web', '-p', '8443:443'])
+  host.exec([TSNET, 'port', 'add', 'web', '-p', '8443:443'])
+  assert.deepEqual([await asks(host, 8080), await asks(host, 8443)], ['web 80', 'web 443'])
+  host.mustCni('CHECK', { ...call, prevResult })
+  host.exec([TSNET, 'port', 'rm', 'web', '-p', '8080:80'])
+  assert.deepEqual([await asks(host, 8080), await asks(host, 8443)], ['ECONNREFUSED', 'web 443'])
+  host.mustCni('CHECK', { ...call, prevResult })
+  host.mustCni('DEL', call)
+  assertNothingLeft(host)
+})
+
 interface Point {
   readonly syscall: string
   readonly when: number
