@@ -1,16 +1,18 @@
 /**
- * Ports that processes of the host have. Each is asked for with a real bind, which alone knows all that can be in its way; a
- * bind costs 10 µs, so of a long range only those ports are asked for at which the socket tables show somebody, which are
- * read once. What the tables lack, a TCP socket that is bound and does not listen yet, passes in a long range.
+ * Ports that processes of the host have. Each is asked for with a real bind, which alone knows all that can be in its way. A
+ * bind costs 6 µs, and the tables of a protocol 3 ms, since the kernel walks all of its hash: so of a long range only those
+ * ports are asked for at which the tables, read once, show somebody. What the tables lack, a TCP socket that is bound and does
+ * not listen yet, passes there.
  */
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { tryBind } from '../sys/bind.ts'
 import { findSocketHolder, hasSctp, listSockets, type SocketEntry, type SocketHolder } from '../sys/socket-table.ts'
 import { addressFromBytes, addressToBytes, formatAddress, type IpAddress } from '../wire/ip-address.ts'
-import { formatHostPort, type PublishedPort } from './model.ts'
+import { formatHostPort, type Protocol, type PublishedPort } from './model.ts'
 
-/** Beyond this the tables are read first: they cost about as much as 16 binds on a quiet host. */
-const MOST_BINDS = 16
+/** Beyond this, in each of two families, the tables cost less. */
+const MOST_BINDS = 256
+const LAST_PORT = 65535
 
 export interface HostPortsOptions {
   /** A container's engine may hold its ports while its network is made: conmon, which podman starts, does. */
@@ -30,24 +32,30 @@ export interface HostPorts {
   refusal(port: PublishedPort, taken: number): TsnetError
 }
 
+/** What it reads of the tables it remembers: to be opened for one claim. */
 export function openHostPorts(options: HostPortsOptions): HostPorts {
+  const tables = new Map<Protocol, readonly number[]>()
+  const busyPorts = (protocol: Protocol) => {
+    const ports = tables.get(protocol) ?? [...new Set(listSockets(protocol, 1, LAST_PORT).map(({ port }) => port))].sort((a, b) => a - b)
+    tables.set(protocol, ports)
+    return ports
+  }
   return {
-    firstTaken: (port) => portsToAsk(port).find((number) => isTaken(port, number, options)),
+    firstTaken: (port) => portsToAsk(port, busyPorts).find((number) => isTaken(port, number, options)),
     refusal,
   }
 }
 
 /** The first is always asked for, since it also tells whether the address is the host's. */
-function portsToAsk({ protocol, hostPort, count }: PublishedPort): readonly number[] {
+function portsToAsk({ protocol, hostPort, count }: PublishedPort, busyPorts: (protocol: Protocol) => readonly number[]): readonly number[] {
   if (protocol === 'sctp' && !hasSctp()) return []
   if (count <= MOST_BINDS) return Array.from({ length: count }, (_, i) => hostPort + i)
-  const busy = listSockets(protocol, hostPort, hostPort + count - 1).map(({ port }) => port)
-  return [...new Set([hostPort, ...busy])].sort((a, b) => a - b)
+  return [hostPort, ...busyPorts(protocol).filter((port) => port > hostPort && port < hostPort + count)]
 }
 
 function isTaken(port: PublishedPort, number: number, { containerID, coming }: HostPortsOptions): boolean {
   const { protocol, hostAddress } = port
-  const binding = tryBind({ protocol, address: addressToBytes(listenAddress(port)), port: number })
+  const binding = tryBind({ protocol, address: listenBytes(port), port: number })
   if (binding === 'free') return false
   if (binding === 'foreign' && !coming.some((address) => isSame(address, hostAddress))) throw notOurs(port)
   const sockets = socketsAt(port, number)
@@ -72,6 +80,11 @@ function socketsAt(port: PublishedPort, number: number): readonly SocketEntry[] 
     const mapped = bound.value >> 32n === 0xffffn ? bound.value & 0xffffffffn : undefined
     return wanted.family === 4 && (bound.value === 0n || (mapped !== undefined && (wanted.value === 0n || mapped === wanted.value)))
   })
+}
+
+/** Every ADD with a port comes by here: all addresses are had without arithmetic. */
+function listenBytes({ hostAddress, address }: PublishedPort): Uint8Array {
+  return hostAddress === undefined ? new Uint8Array(address.family === 4 ? 4 : 16) : addressToBytes(hostAddress)
 }
 
 function listenAddress({ hostAddress, address }: PublishedPort): IpAddress {

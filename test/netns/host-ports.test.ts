@@ -29,7 +29,7 @@ function chosen(host: Host, container: Container, more: object = {}): number {
 /** Asserts that the port is refused because of a process, and by which name it is called. */
 function refusedFor(host: Host, name: RegExp, runtimeConfig: object): void {
   const { msg, details } = assertRefused(host, 'ADD', { netns: '/run/netns/c1', runtimeConfig }, 103)
-  assert.match(msg ?? '', /^Cannot publish \S+8080\/\w+: a process on the host has it$|8000-8100\/\w+: a process on the host has port 8080$/)
+  assert.match(msg ?? '', /^Cannot publish \S+8080\/\w+: a process on the host has it$|8000-8300\/\w+: a process on the host has port 8080$/)
   assert.match(details ?? '', name)
 }
 
@@ -118,11 +118,11 @@ hostTest('a port that a process on the host has is refused with its name, on the
       await host.talker.serve({ protocol, address, port: 8080 }, 'host')
       for (const hostIP of refused) refusedFor(host, /^It is "[^"]+", process \d+/, mapping(8080, { protocol, hostIP }))
       // A long range is looked up in the socket tables.
-      refusedFor(host, /process \d+/, mapping(8000, { protocol, hostIP: refused[0], containerPort: 8000, range: 101 }))
+      refusedFor(host, /process \d+/, mapping(8000, { protocol, hostIP: refused[0], containerPort: 8000, range: 301 }))
       for (const hostIP of accepted) {
         host.mustCni('ADD', { netns, runtimeConfig: mapping(8080, { protocol, hostIP }) })
         host.mustCni('DEL', { netns })
-        host.mustCni('ADD', { netns, runtimeConfig: mapping(8000, { protocol, hostIP, containerPort: 8000, range: 101 }) })
+        host.mustCni('ADD', { netns, runtimeConfig: mapping(8000, { protocol, hostIP, containerPort: 8000, range: 301 }) })
         host.mustCni('DEL', { netns })
       }
       await host.talker.close({ protocol, address, port: 8080 })

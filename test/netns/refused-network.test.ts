@@ -90,7 +90,6 @@ hostTest('ADD refuses bad published ports with code 7', (host) => {
   const netns = host.container('c1')
   const fine = { hostPort: 8080, containerPort: 80, protocol: 'tcp' }
   const mappings = [
-    { ...fine, hostPort: 0 },
     { ...fine, hostPort: 70_000 },
     { ...fine, hostPort: -1 },
     { ...fine, hostPort: '8080' },
@@ -98,11 +97,14 @@ hostTest('ADD refuses bad published ports with code 7', (host) => {
     { ...fine, containerPort: 0 },
     { ...fine, containerPort: 70_000 },
     { hostPort: 8080 },
+    { hostPort: 0 },
     { ...fine, protocol: 'icmp' },
     { ...fine, protocol: 'tcp -j ACCEPT' },
     { ...fine, hostIP: 'nonsense' },
     { ...fine, hostIP: '10.0.0.1/8' },
     { ...fine, hostPort: 65_530, range: 11 },
+    { ...fine, hostPort: 0, containerPort: 65_530, range: 11 },
+    { ...fine, hostIP: '192.0.2.1' },
     { ...fine, range: -1 },
   ]
   for (const mapping of mappings) assertRefused(host, 'ADD', { netns, runtimeConfig: { portMappings: [mapping] } }, 7)
