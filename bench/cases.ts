@@ -1,6 +1,7 @@
 /** What is measured. Each case has a throw-away host to itself. */
 import { type Contender, reference, tsnet } from './contender.ts'
 import { ipamCase } from './ipam-case.ts'
+import { portsCase } from './ports-case.ts'
 import { type CaseOptions, container, FIRST_PORTS, interleave, type Row, rowOf } from './series.ts'
 
 export interface Case {
@@ -27,6 +28,7 @@ export const CASES: readonly Case[] = [
     forget: false,
     targets: { add: 0.4, del: 0.6 },
   }),
+  { name: 'ports', needsReference: false, run: portsCase },
 ]
 
 interface PortCase {

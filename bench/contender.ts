@@ -11,6 +11,8 @@ export interface Container {
   readonly netns: string
   /** Published to port 80 of the container; none when absent. */
   readonly hostPort?: number
+  /** How many host ports from `hostPort` on are published, each as a mapping of its own; default 1. */
+  readonly ports?: number
 }
 
 export interface Attached {
@@ -21,6 +23,8 @@ export interface Attached {
 
 export interface Contender {
   readonly name: string
+  /** Where the host ports of its samples begin; default: by its place in the series. */
+  readonly firstPort?: number
   add(container: Container): Attached
   del(container: Container, result: unknown): Cost
   /** Takes away what the contender leaves behind when its last attachment has gone. */
@@ -67,15 +71,22 @@ const BRIDGE = {
 }
 const PORTMAP = { type: 'portmap', capabilities: { portMappings: true } }
 
+export interface ReferenceOptions {
+  /** Name of the network; default `reference`. */
+  readonly network?: string
+  /** How the programs are run; default as they are. */
+  readonly execute?: (execution: Execution) => Outcome
+}
+
 /** Bridge, which executes host-local itself, then portmap with its result; the other way round at DEL. */
-export function reference(): Contender {
-  const common = { cniVersion: CNI_VERSION, name: 'reference' }
+export function reference({ network = 'reference', execute: runner = execute }: ReferenceOptions = {}): Contender {
+  const common = { cniVersion: CNI_VERSION, name: network }
   const bridge = (command: Call['command'], container: Container, prevResult?: unknown) =>
-    execute(
+    runner(
       callOf(`${REFERENCE_FOLDER}/bridge`, { command, container, config: { ...common, ...BRIDGE, ...(prevResult !== undefined && { prevResult }) } }),
     )
   const portmap = (command: Call['command'], container: Container, prevResult: unknown) =>
-    execute(callOf(`${REFERENCE_FOLDER}/portmap`, { command, container, config: { ...common, ...PORTMAP, ...published(container), prevResult } }))
+    runner(callOf(`${REFERENCE_FOLDER}/portmap`, { command, container, config: { ...common, ...PORTMAP, ...published(container), prevResult } }))
   return {
     name: 'reference',
     add: (container) => {
@@ -103,6 +114,9 @@ function callOf(path: string, { command, container, config }: Call): Execution {
   return { path, env, input: JSON.stringify(config) }
 }
 
-function published({ hostPort }: Container) {
-  return hostPort === undefined ? {} : { runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: 'tcp' }] } }
+/** Container ports go down while host ports go up, so that no two mappings can become one range. */
+function published({ hostPort, ports = 1 }: Container) {
+  if (hostPort === undefined) return {}
+  const mapping = (i: number) => ({ hostPort: hostPort + i, containerPort: 80 + ports - 1 - i, protocol: 'tcp' })
+  return { runtimeConfig: { portMappings: Array.from({ length: ports }, (_, i) => mapping(i)) } }
 }

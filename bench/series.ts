@@ -15,6 +15,8 @@ export interface Row {
   readonly ratio: number
   /** The ratio may be this at most; absent: shown only. */
   readonly target?: number
+  /** Where more is better: the ratio must be this at least. */
+  readonly atLeast?: number
 }
 
 export interface CaseOptions {
@@ -42,7 +44,9 @@ export function interleave(
 ): readonly Samples[] {
   const samples: readonly Samples[] = contenders.map(() => ({ adds: [], dels: [] }))
   const rounds = Array.from({ length: options.repetitions + 1 }, (_, i) =>
-    contenders.map(({ name }, n) => container(`${name}-${i}`, options.ports === false ? undefined : (FIRST_PORTS[n] ?? 0) + i)),
+    contenders.map(({ name, firstPort }, n) =>
+      container(`${name}-${i}`, options.ports === false ? undefined : (firstPort ?? FIRST_PORTS[n] ?? 0) + i),
+    ),
   )
   for (const [i, round] of rounds.entries()) {
     for (const [n, contender] of contenders.entries()) {

@@ -2,17 +2,23 @@
 import type { Cost } from './measure.ts'
 
 export interface Summary {
-  /** Milliseconds. */
+  /** Milliseconds, or what the row says. */
   readonly median: number
+  /** 95 of 100 samples were as good as this. */
   readonly p95: number
-  /** Median processor time, milliseconds. */
-  readonly cpu: number
+  /** Median processor time, milliseconds; absent where no program was timed. */
+  readonly cpu?: number
   readonly repetitions: number
 }
 
 export function summarize(costs: readonly Cost[]): Summary {
   const walls = costs.map(({ wall }) => wall)
   return { median: median(walls), p95: quantile(walls, 0.95), cpu: median(costs.map(({ cpu }) => cpu)), repetitions: costs.length }
+}
+
+/** @param better Which end of the series is the good one. */
+export function summarizeValues(values: readonly number[], better: 'more' | 'less'): Summary {
+  return { median: median(values), p95: quantile(values, better === 'more' ? 0.05 : 0.95), repetitions: values.length }
 }
 
 export function median(values: readonly number[]): number {

@@ -5,16 +5,23 @@ import type { Row } from './series.ts'
 
 export function formatRows(rows: readonly Row[]): string {
   const head = ['case', 'tsnet', 'p95', 'cpu', 'against', 'median', 'p95', 'cpu', 'ratio', 'target', 'met?']
-  const lines = rows.map(({ case: name, subject, against, other, ratio, target }) => [
+  const lines = rows.map(({ case: name, subject, against, other, ratio, target, atLeast }) => [
     name,
     ...[subject.median, subject.p95, subject.cpu].map(milliseconds),
     against,
     ...[other.median, other.p95, other.cpu].map(milliseconds),
     ratio.toFixed(2),
-    target === undefined ? '' : `<= ${target.toFixed(1)}`,
-    target === undefined ? '' : ratio <= target ? 'yes' : 'no',
+    ...verdict(ratio, { target, atLeast }),
   ])
   return formatTable([head, ...lines], [0, 4])
+}
+
+function verdict(
+  ratio: number,
+  { target, atLeast }: { readonly target?: number | undefined; readonly atLeast?: number | undefined },
+): readonly string[] {
+  if (target !== undefined) return [`<= ${target.toFixed(1)}`, ratio <= target ? 'yes' : 'no']
+  return atLeast === undefined ? ['', ''] : [`>= ${atLeast}`, ratio >= atLeast ? 'yes' : 'no']
 }
 
 /** @param calls Phases of an ADD and of a DEL. */
@@ -40,6 +47,6 @@ function formatTable(lines: readonly (readonly string[])[], left: readonly numbe
   return [head, widths.map((width) => '-'.repeat(width)).join('  '), ...rest].join('\n')
 }
 
-function milliseconds(value: number): string {
-  return value.toFixed(1)
+function milliseconds(value: number | undefined): string {
+  return value === undefined ? '' : value.toFixed(value >= 1000 ? 0 : 1)
 }
