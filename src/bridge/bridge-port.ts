@@ -7,6 +7,11 @@ import { BR_STATE_FORWARDING, type BridgePort } from '../wire/link.ts'
 const FORWARDING_LIMIT_MS = 1000
 const POLL_MS = 0.2
 
+/** Makes a link a port of the bridge with this index; it leaves the one that it was in. Its port options start anew. */
+export function joinBridge(rt: NetlinkSocket, name: string, bridgeIndex: number): void {
+  changeLink(rt, `make "${name}" a port of the bridge`, { id: name, link: { master: bridgeIndex } })
+}
+
 /** @param port `hairpin` 1 lets a frame leave by the port it came in by: the container reaches its own published port. */
 export function setBridgePort(rt: NetlinkSocket, name: string, port: BridgePort): void {
   changeLink(rt, `set the bridge port "${name}"`, { id: name, link: { linkinfo: { slaveKind: 'bridge', bridgePort: port } } })

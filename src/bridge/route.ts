@@ -1,4 +1,4 @@
-/** Routes of the main table. */
+/** Routes of an interface. */
 import { isErrno } from '../error.ts'
 import { addRoute, findLink, listRoutes, type ObservedRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -30,15 +30,25 @@ export function ensureRoute(rt: NetlinkSocket, index: number, options: RouteOpti
   }
 }
 
-/** @returns The destinations and gateways of the main table's routes out of the link; out of every link when index is 0. */
-export function routesOf(rt: NetlinkSocket, index: number): readonly (RouteOptions & { readonly outputIndex: number })[] {
+/**
+ * @param table The main one unless another is named.
+ * @returns The destinations and gateways of the routes out of the link; out of every link when index is 0
+ */
+export function routesOf(
+  rt: NetlinkSocket,
+  index: number,
+  table: number | 'any' = RT_TABLE_MAIN,
+): readonly (RouteOptions & { readonly outputIndex: number })[] {
   return [AF_INET, AF_INET6]
     .flatMap((family) => listRoutes(rt, family))
-    .filter((route) => route.table === RT_TABLE_MAIN && route.type === RTN_UNICAST && (index === 0 || route.attributes.outputIndex === index))
+    .filter(
+      (route) => (table === 'any' || route.table === table) && route.type === RTN_UNICAST && (index === 0 || route.attributes.outputIndex === index),
+    )
     .map((route) => ({
       destination: destinationOf(route),
       ...(route.attributes.gateway && { gateway: addressFromBytes(route.attributes.gateway) }),
       ...(route.attributes.priority !== undefined && { priority: route.attributes.priority }),
+      ...(route.table !== RT_TABLE_MAIN && { table: route.table }),
       outputIndex: route.attributes.outputIndex ?? 0,
     }))
 }

@@ -1,18 +1,11 @@
 /** Finds attachments by what a person calls them: namespace, container id, or the path of a namespace that is gone. */
-import { findVeth } from '../bridge/veth.ts'
 import { quote } from '../cni/json.ts'
 import { TsnetError } from '../error.ts'
-import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { aliasOf } from '../plan/desired.ts'
 import type { Owner } from '../plan/owner.ts'
 import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord } from '../plan/record.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
-import { bootId } from '../sys/boot.ts'
-import { netnsInode } from '../sys/netns.ts'
+import { type Status, statusOf } from '../plan/status.ts'
 import { findNamespace, type Namespace, parseNamespace } from './namespace.ts'
-
-/** `incomplete`: an ADD is under way, or was killed; `gone`: its namespace is; `unreadable`: its record is. */
-export type Status = 'attached' | 'incomplete' | 'gone' | 'unreadable'
 
 export interface Attachment {
   readonly owner: Owner
@@ -40,7 +33,7 @@ export function listAttachments(state: StateFolder): readonly Attachment[] {
 /** @returns The attachment as it is now. */
 export function inspectAttachment(state: StateFolder, owner: Owner): Attachment {
   const record = readRecord(state, owner)
-  return record === undefined ? { owner, status: 'unreadable' } : { owner, record, status: statusOf(record) }
+  return { owner, ...(record && { record }), status: statusOf(record) }
 }
 
 /**
@@ -82,19 +75,6 @@ export function narrow(attachments: readonly Attachment[], { network, ifname, id
 export function nothingAttached(what: string, text: string, all: readonly Attachment[]): TsnetError {
   const hint = all.length === 0 ? `Nothing is attached on this host; "tsnet attach" does that` : 'tsnet ls shows what is attached'
   return new TsnetError('TSNET_NOT_ATTACHED', `Cannot ${what} ${quote(text)}: nothing is attached to it`, { cniCode: 3, hint })
-}
-
-/** Inodes of namespaces are used again: only where the path or the host's end agrees is it still the same one. */
-function statusOf(record: AttachmentRecord): Status {
-  if (record.bootId !== bootId()) return 'gone'
-  if (netnsInode(record.netns.path) !== record.netns.inode && !hasLink(record)) return 'gone'
-  return record.state === 'adding' ? 'incomplete' : 'attached'
-}
-
-/** The host's end of a veth pair goes with the namespace that the other end is in. */
-function hasLink(record: AttachmentRecord): boolean {
-  using rt = openRtnetlink()
-  return findVeth(rt, record.hostVeth, aliasOf(record)) !== undefined
 }
 
 function byShortID(all: readonly Attachment[], text: string): readonly Attachment[] {

@@ -36,7 +36,7 @@ function check(args: Arguments, shell: Shell): void {
   const failed = checks.filter(({ problem }) => problem !== undefined)
   if (failed.length === 0) return
   const which = found.length === 1 ? '' : ` (${failed.length} of ${found.length} are not complete)`
-  throw new TsnetError('TSNET_CHECK', `${failed[0]?.problem}${which}`, { cniCode: CNI_CODE.checkFailed, hint: 'Detach and attach it again' })
+  throw new TsnetError('TSNET_CHECK', `${failed[0]?.problem}${which}`, { cniCode: CNI_CODE.checkFailed, hint: 'tsnet repair makes it again' })
 }
 
 /** @param path Where the namespace is now, if the person named it so. */

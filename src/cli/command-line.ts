@@ -9,12 +9,13 @@ import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { lsCommand } from './ls.ts'
 import { portCommand } from './port.ts'
+import { repairCommand } from './repair.ts'
 import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
 
 const WIDEST_HELP = 110
 
-const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, portCommand, gcCommand, completionCommand]
+const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, portCommand, repairCommand, gcCommand, completionCommand]
 
 const EPILOGUE =
   'A runtime executes this program as a CNI plugin instead, with CNI_COMMAND set. State lies in /run/tsnet or where TSNET_STATE_DIR says, ' +
@@ -98,7 +99,7 @@ function isUsage(error: unknown): error is Error {
 
 function explain(error: Error, args: readonly string[]): TsnetError {
   const [command = ''] = args
-  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'gc', 'completion'].includes(command)
+  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'completion'].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {

@@ -48,6 +48,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   inspect: ['--json', '--help'],
   check: ['--json', '--help'],
   port: ['--publish', '--network', '--ifname', '--json', '--help'],
+  repair: ['--network', '--dry-run', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   completion: ['--help'],
 }

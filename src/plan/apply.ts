@@ -1,7 +1,7 @@
 /** Walks the steps of a plan and registers how each is taken back. */
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, setBridgeUp } from '../bridge/bridge.ts'
-import { setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
+import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
@@ -52,6 +52,8 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       if (createBridge(host, { name: step.name, mac: step.mac, mtu: step.mtu }))
         undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
       return
+    case 'setBridgeMac':
+      return changeLink(host, `set the MAC address of "${step.name}"`, { id: step.name, link: { address: step.mac } })
     case 'setBridgeUp':
       return setBridgeUp(host, step.name)
     case 'addBridgeAddress': {
@@ -68,6 +70,10 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       const bridgeIndex = indexOf(host, bridge)
       return createVeth(host, container, { ...options, hostName, hostMac, alias, netnsFd: context.netns.fd, bridgeIndex })
     }
+    case 'setPortMaster':
+      return joinBridge(host, step.name, indexOf(host, step.bridge))
+    case 'setPortUp':
+      return changeLink(host, `set "${step.name}" up`, { id: step.name, up: true })
     case 'setPort':
       return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0 })
     case 'setContainerSysctls':

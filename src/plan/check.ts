@@ -41,11 +41,12 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
   throw new TsnetError('TSNET_CHECK', `Attachment "${ownerText(owner)}" is not complete, it lacks ${lacking[0]}`, {
     cniCode: CNI_CODE.checkFailed,
     ...(lacking.length > 1 && { details: `It also lacks ${lacking.slice(1).join('; ')}` }),
-    hint: 'Detach and attach it again',
+    hint: 'tsnet repair makes it again',
   })
 }
 
-function lostLeases(record: AttachmentRecord, context: PlanContext): readonly string[] {
+/** @returns What the subnet file lacks of the attachment's addresses, as text. */
+export function lostLeases(record: AttachmentRecord, context: PlanContext): readonly string[] {
   using store = openExistingSubnet(networkFolder(context.state, record.network))
   const held = store?.leasesOf(leaseOwner(record.containerID, record.ifname)).map(formatAddress) ?? []
   return record.addresses.flatMap(({ address }) => {

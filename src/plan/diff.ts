@@ -1,12 +1,15 @@
 /** The ordered steps from what is true to what shall be true. Pure; an empty list means that nothing is to be done. */
+import { macToText } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
+import { RT_TABLE_MAIN } from '../wire/route.ts'
 import type { Desired, Sysctl } from './desired.ts'
 import type { Observed, ObservedContainer } from './observe.ts'
 
 export type Step =
   | { readonly kind: 'createBridge'; readonly name: string; readonly mac: Uint8Array; readonly mtu: number }
+  | { readonly kind: 'setBridgeMac'; readonly name: string; readonly mac: Uint8Array }
   | { readonly kind: 'setBridgeUp'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
@@ -18,6 +21,8 @@ export type Step =
       readonly mtu: number
       readonly mac: Uint8Array
     }
+  | { readonly kind: 'setPortMaster'; readonly name: string; readonly bridge: string }
+  | { readonly kind: 'setPortUp'; readonly name: string }
   | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
   | { readonly kind: 'setLoopbackUp' }
@@ -42,6 +47,8 @@ export function describeStep(step: Step): string {
   switch (step.kind) {
     case 'createBridge':
       return `the bridge "${step.name}"`
+    case 'setBridgeMac':
+      return `the MAC address ${macToText(step.mac)} on "${step.name}"`
     case 'setBridgeUp':
       return `the bridge "${step.name}" up`
     case 'addBridgeAddress':
@@ -50,6 +57,10 @@ export function describeStep(step: Step): string {
       return `${step.sysctl.key} = ${step.sysctl.value}`
     case 'createVeth':
       return `the veth pair "${step.port.name}" and "${step.ifname}" on "${step.bridge}"`
+    case 'setPortMaster':
+      return `the veth pair's end "${step.name}" as a port of "${step.bridge}"`
+    case 'setPortUp':
+      return `the port "${step.name}" up`
     case 'setPort':
       return `hairpin ${step.hairpin ? 'on' : 'off'} at the port "${step.name}"`
     case 'setContainerSysctls':
@@ -82,19 +93,21 @@ function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
   ]
 }
 
-function portSteps(desired: Desired, observed: Observed): readonly Step[] {
+/** A link that comes to a bridge starts with the bridge's own options. */
+function portSteps(desired: Desired, { port: there, container: inside, bridge: around }: Observed): readonly Step[] {
   const { port, bridge, container, mtu } = desired
-  const there = observed.port !== undefined && observed.container !== undefined && observed.port.master === observed.bridge?.index && observed.port.up
-  const create = {
-    kind: 'createVeth',
-    port,
-    bridge: bridge.name,
-    ifname: container.ifname,
-    mtu,
-    mac: container.mac,
-  } as const
-  const hairpin = there ? observed.port?.hairpin === port.hairpin : !port.hairpin
-  return [...(there ? [] : [create]), ...(hairpin ? [] : [{ kind: 'setPort', name: port.name, hairpin: port.hairpin } as const])]
+  const { name } = port
+  const setPort = { kind: 'setPort', name, hairpin: port.hairpin } as const
+  if (there === undefined || inside === undefined) {
+    const create = { kind: 'createVeth', port, bridge: bridge.name, ifname: container.ifname, mtu, mac: container.mac } as const
+    return [create, ...(port.hairpin ? [setPort] : [])]
+  }
+  const joined = there.master !== 0 && there.master === around?.index
+  return [
+    ...(joined ? [] : [{ kind: 'setPortMaster', name, bridge: bridge.name } as const]),
+    ...(there.up ? [] : [{ kind: 'setPortUp', name } as const]),
+    ...((joined && there.hairpin) === port.hairpin ? [] : [setPort]),
+  ]
 }
 
 function containerSteps(desired: Desired, observed: ObservedContainer | undefined): readonly Step[] {
@@ -107,9 +120,7 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
-    ...routes
-      .filter((route) => (route.table ?? 254) !== 254 || !known.includes(routeKey(route)))
-      .map((route) => ({ kind: 'addRoute', ifname, route }) as const),
+    ...routes.filter((route) => !known.includes(routeKey(route))).map((route) => ({ kind: 'addRoute', ifname, route }) as const),
   ]
 }
 
@@ -126,5 +137,5 @@ function announceSteps({ port, container }: Desired, observed: Observed): readon
 
 function routeKey(route: RouteOptions): string {
   const destination = { address: networkAddress(route.destination), prefixLength: route.destination.prefixLength }
-  return `${formatPrefix(destination)} ${route.gateway ? formatAddress(route.gateway) : ''}`
+  return `${formatPrefix(destination)} ${route.gateway ? formatAddress(route.gateway) : ''} ${route.table ?? RT_TABLE_MAIN}`
 }

@@ -58,8 +58,13 @@ export function observeHost(desired: Desired, bridge: ObservedBridge | undefined
 
 /** Looks at all that a complete attachment consists of. */
 export function observeAll(rt: NetlinkSocket, desired: Desired, more: { readonly netns: Netns; readonly backend: Backend }): Observed {
+  return { ...observeLinks(rt, desired, more.netns), missingRules: more.backend.findMissing(desired.rules) }
+}
+
+/** Looks at all but the rules, which cost more than everything else and can be looked at for many attachments at once. */
+export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns): Observed {
   const port = findVeth(rt, desired.port.name, desired.port.alias)
-  const container = within(more.netns, () => observeContainer(desired) ?? null)
+  const container = within(netns, () => observeContainer(desired) ?? null)
   return {
     ...observeHost(desired, observeBridge(rt, desired.bridge.name)),
     ...(port && {
@@ -73,7 +78,6 @@ export function observeAll(rt: NetlinkSocket, desired: Desired, more: { readonly
       },
     }),
     ...(container !== null && { container }),
-    missingRules: more.backend.findMissing(desired.rules),
   }
 }
 
@@ -96,7 +100,7 @@ function observeContainer(desired: Desired): ObservedContainer | undefined {
     mtu,
     mac: address,
     addresses: addressesOf(rt, index),
-    routes: routesOf(rt, index),
+    routes: routesOf(rt, index, 'any'),
     loopbackUp: ((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) !== 0,
     sysctls: readSysctls(desired.container.sysctls),
   }

@@ -95,7 +95,14 @@ for (const [what, change, expected] of [
   ['a lost route', { container: { ...complete.container, routes: [] } }, ['addRoute', 'addRoute']],
   ['a container interface that is down', { container: { ...complete.container, up: false } }, ['setContainerUp']],
   ['a port without hairpin', { port: { ...complete.port, hairpin: false } }, ['setPort']],
-  ['a port of another bridge', { port: { ...complete.port, master: 9 } }, ['createVeth']],
+  ['a port of another bridge', { port: { ...complete.port, master: 9 } }, ['setPortMaster']],
+  [
+    'a port of no bridge, when the bridge is gone',
+    { port: { ...complete.port, master: 0 }, bridge: undefined },
+    ['createBridge', 'addBridgeAddress', 'addBridgeAddress', 'setPortMaster'],
+  ],
+  ['a port that is down', { port: { ...complete.port, up: false } }, ['setPortUp']],
+  ['a veth pair that is gone', { port: undefined }, ['createVeth']],
   ['a lost rule', { missingRules: ['nat: -A X'] }, ['writeRules']],
   ['a bridge that is down', { bridge: { ...complete.bridge, up: false } }, ['setBridgeUp']],
 ] as const) {

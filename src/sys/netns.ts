@@ -2,7 +2,7 @@
  * Network namespaces. Only the main thread changes namespace, only for the length of a synchronous function, and node's
  * thread pool must not be used inside: its threads would be born in, or answer from, the wrong namespace (README.md).
  */
-import { closeSync, fstatSync } from 'node:fs'
+import { closeSync, fstatSync, readdirSync, statSync } from 'node:fs'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { checked, errno, kernelError, libc } from './libc.ts'
 
@@ -49,6 +49,27 @@ export function netnsInode(path: string): number | undefined {
     return netns.inode
   } catch (error) {
     if (error instanceof TsnetError && error.cniCode === CNI_CODE.invalidNetns) return undefined
+    throw error
+  }
+}
+
+/**
+ * Opens a namespace that is known to live. The path may lead elsewhere by now: that of a process does when the process ends,
+ * though others are still in the namespace.
+ * @returns undefined when neither the path nor any process leads to it
+ */
+export function findNetns({ path, inode }: Pick<Netns, 'path' | 'inode'>): Netns | undefined {
+  const processes = () => readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? [`/proc/${name}/ns/net`] : []))
+  const found = netnsInode(path) === inode ? path : processes().find((candidate) => inodeOf(candidate) === inode)
+  return found === undefined ? undefined : openNetns(found)
+}
+
+/** @returns undefined for a process that has ended or that this one may not look at. */
+function inodeOf(path: string): number | undefined {
+  try {
+    return statSync(path).ino
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return undefined
     throw error
   }
 }

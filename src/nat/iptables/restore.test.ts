@@ -36,7 +36,7 @@ test('networkRules() writes nothing for a family without a subnet', () => {
 test('parseSave() finds every rule that formatRestore() wrote', () => {
   const rules = [...baseRules(4), ...networkRules(4, network), ...attachmentRules(4, { owner: 'net/a:eth0', ports: [port] })]
   const text = formatRestore({ add: rules, remove: [], createChains: ['nat TSNET-DNAT'], deleteChains: [] }) ?? ''
-  const saved = parseSave(text.replaceAll('\n-I ', '\n-A '))
+  const saved = parseSave(text.replaceAll('\n-I ', '\n-A ').replaceAll('\n-N TSNET-DNAT', '\n:TSNET-DNAT - [0:0]'))
   assert.deepEqual(new Set(saved.rules.keys()), new Set(rules.map(ruleKey)))
   assert.deepEqual([...saved.chains], ['nat TSNET-DNAT'])
   for (const key of saved.rules.keys()) assert.equal(ruleKey(ruleFromKey(key)), key)
@@ -48,7 +48,7 @@ test('formatRestore() deletes before it adds, and chains last', () => {
   const text = formatRestore({ add: [rule], remove: [rule], createChains: ['nat TSNET-DNAT'], deleteChains: ['nat TSNET-MASQ'] })
   assert.deepEqual(
     text?.split('\n').map((line) => line.slice(0, 5)),
-    ['*nat', ':TSNE', '-D TS', '-A TS', '-X TS', 'COMMI', ''],
+    ['*nat', '-N TS', '-D TS', '-A TS', '-X TS', 'COMMI', ''],
   )
 })
 

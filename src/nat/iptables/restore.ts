@@ -26,7 +26,8 @@ export function formatRestore(change: TableChange): string | undefined {
     const of = (rules: readonly Rule[]) => rules.filter((rule) => rule.table === table)
     const chains = (names: readonly string[]) => names.filter((name) => name.startsWith(`${table} `)).map((name) => name.slice(table.length + 1))
     const lines = [
-      ...chains(change.createChains).map((chain) => `:${chain} - [0:0]`),
+      // `:chain` would empty a chain that another process has made meanwhile; this is refused then.
+      ...chains(change.createChains).map((chain) => `-N ${chain}`),
       ...of(change.remove).map((rule) => `-D ${rule.chain} ${rule.spec}`),
       ...of(change.add).map((rule) => `${rule.first === true ? '-I' : '-A'} ${rule.chain} ${rule.spec}`),
       ...chains(change.deleteChains).map((chain) => `-X ${chain}`),

@@ -12,7 +12,10 @@ export interface Rule {
   readonly chain: string
   /** What follows `-A CHAIN `. */
   readonly spec: string
-  /** Goes before the rules of others: our jump out of a built-in chain. */
+  /**
+   * Goes to the head of its chain: our jump out of a built-in one, and what must stand before another rule of ours. So a
+   * rule that somebody deleted comes back to the right side of it.
+   */
   readonly first?: true
 }
 
@@ -36,7 +39,7 @@ export function baseRules(family: Family): readonly Rule[] {
     { table: 'nat', chain: 'OUTPUT', spec: own },
     { table: 'nat', chain: 'POSTROUTING', spec: '-j TSNET-MASQ' },
     { table: 'filter', chain: 'FORWARD', spec: '-j TSNET-FORWARD', first: true },
-    { table: 'filter', chain: 'TSNET-FORWARD', spec: '-j TSNET-TO' },
+    { table: 'filter', chain: 'TSNET-FORWARD', spec: '-j TSNET-TO', first: true },
     { table: 'filter', chain: 'TSNET-FORWARD', spec: '-j TSNET-FROM' },
   ]
   if (family === 6) return rules
@@ -62,8 +65,8 @@ export function networkRules(family: Family, network: NetworkRules): readonly Ru
     ...(network.masquerade ? subnets.map(out) : []),
     ...subnets.map(hairpin),
     ...(family === 4 ? [masquerade(`-s ${LOOPBACK[4]} -o ${bridge}`)] : []),
-    to(`-o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`),
-    to(`-o ${bridge} -m conntrack --ctstate DNAT -j ACCEPT`),
+    { ...to(`-o ${bridge} -m conntrack --ctstate DNAT -j ACCEPT`), first: true },
+    { ...to(`-o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`), first: true },
     to(`! -i ${bridge} -o ${bridge} -j DROP`),
     { table: 'filter', chain: 'TSNET-FROM', spec: `-i ${bridge} -j ACCEPT` },
   ]

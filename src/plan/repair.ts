@@ -1,0 +1,249 @@
+/**
+ * Repair: makes again what the records promise and somebody took away. It only adds: what is right is not touched, no rule is
+ * deleted and no link taken down, so that the traffic of those that lack nothing goes on.
+ */
+import { existsSync } from 'node:fs'
+import { describe, TsnetError } from '../error.ts'
+import { forgetConnections } from '../nat/stale-connections.ts'
+import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { findNetns, type Netns, within } from '../sys/netns.ts'
+import { formatPrefix } from '../wire/ip-address.ts'
+import { type ApplyContext, apply } from './apply.ts'
+import type { PlanContext } from './attach.ts'
+import { withBackend } from './backend.ts'
+import { lostLeases } from './check.ts'
+import { type Desired, desiredOf } from './desired.ts'
+import { describeStep, diff, type Step } from './diff.ts'
+import { type NetworkRecord, readNetwork, rulesOfNetwork, writeNetwork } from './network.ts'
+import { type Observed, observeLinks } from './observe.ts'
+import { type Owner, ownerText } from './owner.ts'
+import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
+import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
+import { type Status, statusOf } from './status.ts'
+import { UndoStack } from './undo.ts'
+
+export interface RepairContext extends PlanContext {
+  /** Whether only to look. */
+  readonly dryRun: boolean
+}
+
+/** What was found of an attachment, or of what the attachments of a network share. */
+export interface Repair {
+  readonly network: string
+  /** Absent for what they share. */
+  readonly owner?: Owner
+  /** Only what is `attached` can be repaired. */
+  readonly status: Status
+  /** What was made, or would be. */
+  readonly made: readonly string[]
+  readonly errors: readonly unknown[]
+}
+
+/**
+ * Goes on after errors and returns them with what they happened to.
+ * @param network Its name. Its lock is held meanwhile.
+ * @returns What the attachments share, then each of them; empty when there is none (any more).
+ * @throws TsnetError when the lock cannot be had
+ */
+export function repairNetwork(network: string, context: RepairContext): readonly Repair[] {
+  const { state } = context
+  using _lock = existsSync(networkFolder(state, network)) ? lockNetwork(state, network) : undefined
+  const members = listOwners(state, network).map((owner) => inspect(owner, context))
+  if (members.length === 0) return []
+  const shared = new Findings({ network, status: 'attached' })
+  const known = readNetwork(state, network)
+  const all = members.map(({ owner, status }) => new Findings({ network, owner, status }))
+  for (const [i, { owner, status }] of members.entries()) {
+    if (status === 'unreadable') all[i]?.fail(new TsnetError('TSNET_RECORD', `Cannot repair "${ownerText(owner)}": its record cannot be read`))
+  }
+  const living = members.flatMap(({ record, status }, i) => (record && status === 'attached' ? [{ record, own: all[i] as Findings }] : []))
+  if (known === undefined) shared.fail(new TsnetError('TSNET_RECORD', `Cannot repair network "${network}": its record cannot be read`))
+  else if (living.length > 0) repairLiving(living, { known, shared, context: withBackend(context, known.backend) })
+  return [shared, ...all]
+}
+
+interface Member {
+  readonly owner: Owner
+  readonly status: Status
+  readonly record?: AttachmentRecord
+}
+
+function inspect(owner: Owner, { state }: PlanContext): Member {
+  const record = readRecord(state, owner)
+  return { owner, ...(record && { record }), status: statusOf(record) }
+}
+
+/** Gathers what was made and what failed, each once. */
+class Findings implements Repair {
+  readonly network: string
+  readonly owner?: Owner
+  readonly status: Status
+  readonly #made = new Set<string>()
+  readonly #errors = new Map<string, unknown>()
+
+  constructor({ network, owner, status }: Pick<Repair, 'network' | 'owner' | 'status'>) {
+    this.network = network
+    this.status = status
+    if (owner !== undefined) this.owner = owner
+  }
+
+  get made(): readonly string[] {
+    return [...this.#made]
+  }
+
+  get errors(): readonly unknown[] {
+    return [...this.#errors.values()]
+  }
+
+  add(what: string): void {
+    this.#made.add(what)
+  }
+
+  fail(error: unknown): void {
+    this.#errors.set(describe(error), error)
+  }
+
+  /** @returns Whether it succeeded. */
+  try(act: () => void): boolean {
+    try {
+      act()
+      return true
+    } catch (error) {
+      this.fail(error)
+      return false
+    }
+  }
+}
+
+interface Living {
+  readonly record: AttachmentRecord
+  readonly own: Findings
+}
+
+interface Shared {
+  readonly known: NetworkRecord
+  readonly shared: Findings
+  readonly context: RepairContext
+}
+
+/** The newest first: when there was more than one bridge, the neighbours know the MAC address of the last. */
+function repairLiving(living: readonly Living[], work: Shared): void {
+  const records = living.map(({ record }) => record)
+  work.shared.try(() => repairRules(records, work))
+  using host = openRtnetlink()
+  const newestFirst = [...living].sort((a, b) => b.record.created.localeCompare(a.record.created))
+  const bridgeMac = newestFirst[0]?.record.bridgeMac ?? ''
+  for (const { record, own } of newestFirst) own.try(() => repairLinks({ ...record, bridgeMac }, { ...work, own, host }))
+  for (const { record, own } of living) for (const lease of lostLeases(record, work.context)) own.fail(leaseLost(record, lease))
+}
+
+/** All in one transaction a family, under the host's lock: networks that come and go make and drop the chains that all share. */
+function repairRules(records: readonly AttachmentRecord[], { known, shared, context }: Shared): void {
+  const rules = { networks: rulesOfNetwork(known), attachments: records.flatMap((record) => desiredOf(record, known).rules.attachments) }
+  const missing = context.backend.findMissing(rules)
+  if (missing.length > 0 && !context.dryRun) {
+    using _lock = lockHost(context.state)
+    context.backend.startChange({ add: rules, base: 'ensure' }).finish()
+    // Without the rules, packets of a client that goes on sending have made an entry that leads nowhere, and keep it alive.
+    forgetConnections(
+      records.flatMap(({ ports }) => ports.map(recordedPort)),
+      'current',
+    )
+    const [still] = context.backend.findMissing(rules)
+    if (still !== undefined) throw new TsnetError('TSNET_REPAIR', `Cannot repair the rules of "${shared.network}": "${still}" has vanished again`)
+  }
+  for (const rule of missing) shared.add(`the rule "${rule}"`)
+}
+
+interface OwnWork extends Shared {
+  readonly own: Findings
+  readonly host: NetlinkSocket
+}
+
+function repairLinks(record: AttachmentRecord, work: OwnWork): void {
+  const { known, context, own, host } = work
+  using netns = findNetns(record.netns)
+  if (netns === undefined) throw unreachable(record)
+  const desired = desiredOf(record, known)
+  const look = () => ({ ...observeLinks(host, desired, netns), missingRules: [] })
+  const observed = look()
+  const steps = [...macSteps(desired, observed, known), ...diff(desired, observed)].filter((step) => isShared(step) || !isTorn(observed))
+  if (isTorn(observed)) own.fail(torn(record))
+  if (steps.length > 0) performAll(steps, netns, work)
+  if (steps.length === 0 || context.dryRun || own.errors.length > 0 || work.shared.errors.length > 0) return
+  const [left] = diff(desired, look())
+  if (left !== undefined) own.fail(new TsnetError('TSNET_REPAIR', `Cannot repair "${ownerText(record)}": it still lacks ${describeStep(left)}`))
+}
+
+/** What follows a link that could not be made cannot be made either. */
+function performAll(steps: readonly Step[], netns: Netns, work: OwnWork): void {
+  const { context, shared, own, host } = work
+  using container = within(netns, openRtnetlink)
+  const onRouteTaken: ApplyContext['onRouteTaken'] = ({ destination }) => {
+    throw routeTaken(own, formatPrefix(destination))
+  }
+  // Never taken back: half a repair is better than none, and the next one goes on from there.
+  const kept = { undo: new UndoStack(context.warn), alone: () => false, lastOfBackend: () => false }
+  const performing: ApplyContext = { ...kept, host, container, netns, backend: context.backend, fresh: true, formerRules: [], onRouteTaken }
+  for (const step of steps) {
+    const findings = isShared(step) ? shared : own
+    if (!context.dryRun) {
+      if (step.kind === 'createBridge') rememberBridge(work)
+      const done = findings.try(() => apply([step], performing))
+      if (!done && (step.kind === 'createBridge' || step.kind === 'createVeth')) return
+      if (!done) continue
+    }
+    if (step.kind !== 'announce') findings.add(describeStep(step))
+  }
+}
+
+/** A bridge of the person's that is gone is replaced by one of ours, which goes with the last attachment. */
+function rememberBridge({ known, shared, context }: OwnWork): void {
+  if (!known.createdBridge) writeNetwork(context.state, shared.network, { ...known, createdBridge: true })
+}
+
+/** Neighbours keep the old address for a minute. A bridge of the person's has the one that he, or the kernel, gives it. */
+function macSteps({ bridge }: Desired, observed: Observed, known: NetworkRecord): readonly Step[] {
+  const { name, mac } = bridge
+  const right = observed.bridge === undefined || !known.createdBridge || Buffer.compare(observed.bridge.mac, mac) === 0
+  return right ? [] : [{ kind: 'setBridgeMac', name, mac }]
+}
+
+function isShared({ kind }: Step): boolean {
+  return kind === 'createBridge' || kind === 'setBridgeMac' || kind === 'setBridgeUp' || kind === 'addBridgeAddress' || kind === 'setHostSysctl'
+}
+
+/** Whether one end of the pair is there without the other: somebody renamed or moved it, and a new pair would clash with it. */
+function isTorn({ port, container }: Observed): boolean {
+  return (port === undefined) !== (container === undefined)
+}
+
+function torn(record: AttachmentRecord): TsnetError {
+  const { hostVeth, ifname } = record
+  return new TsnetError('TSNET_REPAIR', `Cannot repair "${ownerText(record)}": only one of "${hostVeth}" and "${ifname}" in the container is there`, {
+    hint: 'Somebody renamed or moved an end of the veth pair: undo that, or detach and attach the container again',
+  })
+}
+
+function unreachable(record: AttachmentRecord): TsnetError {
+  return new TsnetError(
+    'TSNET_REPAIR',
+    `Cannot repair "${ownerText(record)}": no process is in its namespace, and "${record.netns.path}" is another`,
+    {
+      hint: 'Bind the namespace to that path again, or detach the container',
+    },
+  )
+}
+
+function routeTaken(own: Findings, destination: string): TsnetError {
+  return new TsnetError('TSNET_REPAIR', `Cannot repair "${own.owner && ownerText(own.owner)}": the container has another route to ${destination}`, {
+    hint: 'Delete that route, or leave it: the container uses it instead',
+  })
+}
+
+function leaseLost(record: AttachmentRecord, lease: string): TsnetError {
+  return new TsnetError('TSNET_REPAIR', `Cannot repair "${ownerText(record)}": it lacks ${lease}, which another container may have now`, {
+    hint: 'Detach and attach the container again',
+  })
+}
