@@ -1,8 +1,11 @@
 /** What is measured. Each case has a throw-away host to itself. */
+
+import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { ipamCase } from './ipam-case.ts'
 import { portsCase } from './ports-case.ts'
 import { type CaseOptions, container, FIRST_PORTS, interleave, type Row, rowOf } from './series.ts'
+import { throughputCase } from './throughput-case.ts'
 
 export interface Case {
   readonly name: string
@@ -29,6 +32,8 @@ export const CASES: readonly Case[] = [
     targets: { add: 0.4, del: 0.6 },
   }),
   { name: 'ports', needsReference: false, run: portsCase },
+  { name: 'connections', needsReference: true, run: connectionsCase },
+  { name: 'throughput', needsReference: false, run: throughputCase },
 ]
 
 interface PortCase {

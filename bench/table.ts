@@ -20,7 +20,7 @@ function verdict(
   ratio: number,
   { target, atLeast }: { readonly target?: number | undefined; readonly atLeast?: number | undefined },
 ): readonly string[] {
-  if (target !== undefined) return [`<= ${target.toFixed(1)}`, ratio <= target ? 'yes' : 'no']
+  if (target !== undefined) return [`<= ${Number(target.toFixed(2))}`, ratio <= target ? 'yes' : 'no']
   return atLeast === undefined ? ['', ''] : [`>= ${atLeast}`, ratio >= atLeast ? 'yes' : 'no']
 }
 

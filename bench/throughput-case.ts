@@ -1,0 +1,110 @@
+/** What passes between a container and the outside, against the same veth and bridge made by hand, without a rule. */
+import { tsnet } from './contender.ts'
+import { run } from './measure.ts'
+import { type CaseOptions, container, type Row } from './series.ts'
+import { HOST_ADDRESS, makeSideHost, OUTSIDE_ADDRESS } from './side-host.ts'
+import { type Connection, connect, latency, listen, prepareForChunks, throughput } from './sockets.ts'
+import { summarizeValues } from './statistics.ts'
+
+const PORT = 20_000
+const AT_LEAST = 0.97
+const SAMPLES = 12
+const SAMPLE_MS = 500
+const QUICK_SAMPLE_MS = 50
+const BACKENDS = ['nftables', 'iptables'] as const
+const HAND = { subnet: '10.77.0.0/24', gateway: '10.77.0.1', address: '10.77.0.2' }
+
+interface Site {
+  readonly name: string
+  /** Opened by the container; the server is outside. */
+  readonly outward: Connection
+  /** Opened from outside; the server is in the container. */
+  readonly inward: Connection
+}
+
+interface Measure {
+  readonly title: string
+  readonly better: 'more' | 'less'
+  readonly take: (site: Site, milliseconds: number) => number
+}
+
+const MEASURES: readonly Measure[] = [
+  { title: 'Gbit/s to the outside', better: 'more', take: ({ outward }, ms) => throughput(outward.client, outward.server, ms) },
+  { title: 'Gbit/s into a published port', better: 'more', take: ({ inward }, ms) => throughput(inward.client, inward.server, ms) },
+  { title: 'Request to the outside, µs', better: 'less', take: ({ outward }, ms) => latency(outward.client, outward.server, ms) },
+  { title: 'Request into a published port, µs', better: 'less', take: ({ inward }, ms) => latency(inward.client, inward.server, ms) },
+]
+
+export function throughputCase(options: CaseOptions): readonly Row[] {
+  const sites = [...BACKENDS.map((backend) => attached(backend, options)), byHand()]
+  const values: number[][][] = MEASURES.map(() => sites.map(() => []))
+  for (let i = 0; i <= SAMPLES; i++) {
+    for (const [m, { take }] of MEASURES.entries()) {
+      for (const [n, site] of sites.entries()) {
+        const value = take(site, options.quick ? QUICK_SAMPLE_MS : SAMPLE_MS)
+        if (i > 0) values[m]?.[n]?.push(value)
+      }
+    }
+    options.progress(`sample ${i} of ${SAMPLES}`)
+  }
+  return MEASURES.flatMap(({ title, better }, m) => {
+    const summaries = sites.map((_, n) => summarizeValues(values[m]?.[n] ?? [], better))
+    const other = summaries[BACKENDS.length]
+    if (other === undefined) throw new Error('A series is missing')
+    return BACKENDS.flatMap((backend, n) => {
+      const subject = summaries[n]
+      if (subject === undefined) return []
+      const ratio = subject.median / other.median
+      // Of a time the target is the reciprocal of a rate's.
+      return [
+        {
+          case: `${title}, ${backend}`,
+          subject,
+          against: 'by hand',
+          other,
+          ratio,
+          ...(better === 'more' ? { atLeast: AT_LEAST } : { target: 1 / AT_LEAST }),
+        },
+      ]
+    })
+  })
+}
+
+function attached(backend: (typeof BACKENDS)[number], { plugin }: CaseOptions): Site {
+  const host = makeSideHost(`traffic-${backend}`)
+  const subject = container(`traffic-${backend}`, PORT)
+  tsnet(plugin, { config: { backend }, execute: host.execute }).add(subject)
+  return connected(backend, { outside: host.outside, inside: subject.netns, address: HOST_ADDRESS, port: PORT })
+}
+
+function byHand(): Site {
+  const host = makeSideHost('traffic-hand')
+  const { netns: inside } = container('traffic-hand')
+  const ip = (...args: readonly string[]) => host.execute({ path: 'ip', args, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+  ip('link', 'add', 'br0', 'type', 'bridge')
+  ip('addr', 'add', `${HAND.gateway}/24`, 'dev', 'br0')
+  ip('link', 'set', 'br0', 'up')
+  ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', 'traffic-hand')
+  ip('link', 'set', 'veth0', 'master', 'br0', 'up')
+  host.execute({ path: '/bin/sh', args: ['-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward'] })
+  run('ip', '-n', 'traffic-hand', 'addr', 'add', `${HAND.address}/24`, 'dev', 'eth0')
+  run('ip', '-n', 'traffic-hand', 'link', 'set', 'eth0', 'up')
+  run('ip', '-n', 'traffic-hand', 'route', 'add', 'default', 'via', HAND.gateway)
+  run('ip', '-n', 'outside-traffic-hand', 'route', 'add', HAND.subnet, 'via', HOST_ADDRESS)
+  return connected('by hand', { outside: host.outside, inside, address: HAND.address, port: 80 })
+}
+
+interface Ends {
+  readonly outside: string
+  readonly inside: string
+  /** Where the container answers, seen from outside. */
+  readonly address: string
+  readonly port: number
+}
+
+function connected(name: string, { outside, inside, address, port }: Ends): Site {
+  const outward = connect(inside, listen(outside, 80), { address: OUTSIDE_ADDRESS, port: 80 })
+  const inward = connect(outside, listen(inside, 80), { address, port })
+  for (const connection of [outward, inward]) prepareForChunks(connection)
+  return { name, outward, inward }
+}
