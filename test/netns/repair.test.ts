@@ -85,7 +85,7 @@ class Connection {
   #lines = 0
 
   constructor({ host, c2 }: Place, t: TestContext) {
-    const server = c2.start(['socat', 'TCP-LISTEN:81,fork,reuseaddr', 'EXEC:cat'])
+    const server = c2.start(['socat', 'TCP-LISTEN:81,reuseaddr', 'EXEC:cat'])
     this.#client = host.outside.start(['socat', '-', `TCP:${ADDRESSES[4].host}:8082,retry=50,interval=0.1`])
     this.#client.stdout?.on('data', (data) => {
       this.#text += data
