@@ -1,6 +1,7 @@
 /** What passes between a container and the outside, against the same veth and bridge made by hand, without a rule. */
 import { tsnet } from './contender.ts'
-import { run } from './measure.ts'
+import { run, settle } from './measure.ts'
+import { ask, startServer } from './peers.ts'
 import { type CaseOptions, container, type Row } from './series.ts'
 import { HOST_ADDRESS, makeSideHost, OUTSIDE_ADDRESS } from './side-host.ts'
 import { type Connection, connect, latency, listen, prepareForChunks, throughput } from './sockets.ts'
@@ -8,7 +9,8 @@ import { summarizeValues } from './statistics.ts'
 
 const PORT = 20_000
 const AT_LEAST = 0.97
-const SAMPLES = 12
+const SAMPLES = 7
+const QUICK_SAMPLES = 1
 const SAMPLE_MS = 500
 const QUICK_SAMPLE_MS = 50
 const BACKENDS = ['nftables', 'iptables'] as const
@@ -20,6 +22,7 @@ interface Site {
   readonly outward: Connection
   /** Opened from outside; the server is in the container. */
   readonly inward: Connection
+  readonly ends: Ends
 }
 
 interface Measure {
@@ -28,24 +31,34 @@ interface Measure {
   readonly take: (site: Site, milliseconds: number) => number
 }
 
+const PEER_PORT = 81
+const SERVER_START_MS = 500
+const OUTSIDE = { address: OUTSIDE_ADDRESS, port: PEER_PORT }
+
+/** First between two processes, as applications are; then in one thread, where nothing but the way through the kernel counts. */
 const MEASURES: readonly Measure[] = [
-  { title: 'Gbit/s to the outside', better: 'more', take: ({ outward }, ms) => throughput(outward.client, outward.server, ms) },
-  { title: 'Gbit/s into a published port', better: 'more', take: ({ inward }, ms) => throughput(inward.client, inward.server, ms) },
-  { title: 'Request to the outside, µs', better: 'less', take: ({ outward }, ms) => latency(outward.client, outward.server, ms) },
-  { title: 'Request into a published port, µs', better: 'less', take: ({ inward }, ms) => latency(inward.client, inward.server, ms) },
+  { title: 'Gbit/s to the outside', better: 'more', take: ({ ends }, ms) => (8 * ask(ends.outside, ends, 'stream', ms)) / 1e9 },
+  { title: 'Gbit/s from the outside', better: 'more', take: ({ ends }, ms) => (8 * ask(ends.inside, OUTSIDE, 'stream', ms)) / 1e9 },
+  { title: 'Requests/s to the outside', better: 'more', take: ({ ends }, ms) => ask(ends.inside, OUTSIDE, 'echo', ms) },
+  { title: 'Requests/s into a published port', better: 'more', take: ({ ends }, ms) => ask(ends.outside, ends, 'echo', ms) },
+  { title: 'One thread: Gbit/s to the outside', better: 'more', take: ({ outward }, ms) => throughput(outward.client, outward.server, ms) },
+  { title: 'One thread: Gbit/s into a published port', better: 'more', take: ({ inward }, ms) => throughput(inward.client, inward.server, ms) },
+  { title: 'One thread: Request to the outside, µs', better: 'less', take: ({ outward }, ms) => latency(outward.client, outward.server, ms) },
+  { title: 'One thread: Request into a published port, µs', better: 'less', take: ({ inward }, ms) => latency(inward.client, inward.server, ms) },
 ]
 
 export function throughputCase(options: CaseOptions): readonly Row[] {
   const sites = [...BACKENDS.map((backend) => attached(backend, options)), byHand()]
   const values: number[][][] = MEASURES.map(() => sites.map(() => []))
-  for (let i = 0; i <= SAMPLES; i++) {
+  const samples = options.quick ? QUICK_SAMPLES : SAMPLES
+  for (let i = 0; i <= samples; i++) {
     for (const [m, { take }] of MEASURES.entries()) {
       for (const [n, site] of sites.entries()) {
         const value = take(site, options.quick ? QUICK_SAMPLE_MS : SAMPLE_MS)
         if (i > 0) values[m]?.[n]?.push(value)
       }
     }
-    options.progress(`sample ${i} of ${SAMPLES}`)
+    options.progress(`sample ${i} of ${samples}`)
   }
   return MEASURES.flatMap(({ title, better }, m) => {
     const summaries = sites.map((_, n) => summarizeValues(values[m]?.[n] ?? [], better))
@@ -73,8 +86,8 @@ export function throughputCase(options: CaseOptions): readonly Row[] {
 function attached(backend: (typeof BACKENDS)[number], { plugin }: CaseOptions): Site {
   const host = makeSideHost(`traffic-${backend}`)
   const subject = container(`traffic-${backend}`, PORT)
-  tsnet(plugin, { config: { backend }, execute: host.execute }).add(subject)
-  return connected(backend, { outside: host.outside, inside: subject.netns, address: HOST_ADDRESS, port: PORT })
+  tsnet(plugin, { config: { backend }, execute: host.execute }).add({ ...subject, ports: 2 })
+  return connected(backend, { outside: host.outside, inside: subject.netns, address: HOST_ADDRESS, port: PORT, kernelPort: PORT + 1 })
 }
 
 function byHand(): Site {
@@ -91,7 +104,7 @@ function byHand(): Site {
   run('ip', '-n', 'traffic-hand', 'link', 'set', 'eth0', 'up')
   run('ip', '-n', 'traffic-hand', 'route', 'add', 'default', 'via', HAND.gateway)
   run('ip', '-n', 'outside-traffic-hand', 'route', 'add', HAND.subnet, 'via', HOST_ADDRESS)
-  return connected('by hand', { outside: host.outside, inside, address: HAND.address, port: 80 })
+  return connected('by hand', { outside: host.outside, inside, address: HAND.address, port: PEER_PORT, kernelPort: 80 })
 }
 
 interface Ends {
@@ -99,12 +112,18 @@ interface Ends {
   readonly inside: string
   /** Where the container answers, seen from outside. */
   readonly address: string
+  /** For the server process. */
   readonly port: number
+  /** For the server in this thread. */
+  readonly kernelPort: number
 }
 
-function connected(name: string, { outside, inside, address, port }: Ends): Site {
+function connected(name: string, ends: Ends): Site {
+  const { outside, inside, address, kernelPort } = ends
   const outward = connect(inside, listen(outside, 80), { address: OUTSIDE_ADDRESS, port: 80 })
-  const inward = connect(outside, listen(inside, 80), { address, port })
+  const inward = connect(outside, listen(inside, 80), { address, port: kernelPort })
   for (const connection of [outward, inward]) prepareForChunks(connection)
-  return { name, outward, inward }
+  for (const netns of [outside, inside]) startServer(netns, PEER_PORT)
+  settle(SERVER_START_MS)
+  return { name, outward, inward, ends }
 }
