@@ -48,7 +48,7 @@ const MEASURES: readonly Measure[] = [
 ]
 
 export function throughputCase(options: CaseOptions): readonly Row[] {
-  const sites = [...BACKENDS.map((backend) => attached(backend, options)), byHand()]
+  const sites = [...BACKENDS.map((backend) => attached(backend, options)), byHand('plain'), byHand('nat')]
   const values: number[][][] = MEASURES.map(() => sites.map(() => []))
   const samples = options.quick ? QUICK_SAMPLES : SAMPLES
   for (let i = 0; i <= samples; i++) {
@@ -64,7 +64,7 @@ export function throughputCase(options: CaseOptions): readonly Row[] {
     const summaries = sites.map((_, n) => summarizeValues(values[m]?.[n] ?? [], better))
     const other = summaries[BACKENDS.length]
     if (other === undefined) throw new Error('A series is missing')
-    return BACKENDS.flatMap((backend, n) => {
+    const rows = BACKENDS.flatMap((backend, n) => {
       const subject = summaries[n]
       if (subject === undefined) return []
       const ratio = subject.median / other.median
@@ -80,6 +80,10 @@ export function throughputCase(options: CaseOptions): readonly Row[] {
         },
       ]
     })
+    const nat = summaries[BACKENDS.length + 1]
+    return nat === undefined
+      ? rows
+      : [...rows, { case: `${title}, by hand with NAT`, subject: nat, against: 'by hand', other, ratio: nat.median / other.median }]
   })
 }
 
@@ -90,20 +94,30 @@ function attached(backend: (typeof BACKENDS)[number], { plugin }: CaseOptions): 
   return connected(backend, { outside: host.outside, inside: subject.netns, address: HOST_ADDRESS, port: PORT, kernelPort: PORT + 1 })
 }
 
-function byHand(): Site {
-  const host = makeSideHost('traffic-hand')
-  const { netns: inside } = container('traffic-hand')
+/** With NAT: one rule that masquerades and one that publishes, the least that gives the traffic the same addresses. */
+function byHand(kind: 'plain' | 'nat'): Site {
+  const name = `hand-${kind}`
+  const host = makeSideHost(name)
+  const { netns: inside } = container(name)
   const ip = (...args: readonly string[]) => host.execute({ path: 'ip', args, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
   ip('link', 'add', 'br0', 'type', 'bridge')
   ip('addr', 'add', `${HAND.gateway}/24`, 'dev', 'br0')
   ip('link', 'set', 'br0', 'up')
-  ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', 'traffic-hand')
+  ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
   ip('link', 'set', 'veth0', 'master', 'br0', 'up')
   host.execute({ path: '/bin/sh', args: ['-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward'] })
-  run('ip', '-n', 'traffic-hand', 'addr', 'add', `${HAND.address}/24`, 'dev', 'eth0')
-  run('ip', '-n', 'traffic-hand', 'link', 'set', 'eth0', 'up')
-  run('ip', '-n', 'traffic-hand', 'route', 'add', 'default', 'via', HAND.gateway)
-  run('ip', '-n', 'outside-traffic-hand', 'route', 'add', HAND.subnet, 'via', HOST_ADDRESS)
+  run('ip', '-n', name, 'addr', 'add', `${HAND.address}/24`, 'dev', 'eth0')
+  run('ip', '-n', name, 'link', 'set', 'eth0', 'up')
+  run('ip', '-n', name, 'route', 'add', 'default', 'via', HAND.gateway)
+  run('ip', '-n', host.outside.replace('/run/netns/', ''), 'route', 'add', HAND.subnet, 'via', HOST_ADDRESS)
+  if (kind === 'nat') {
+    const rule = (...args: readonly string[]) =>
+      host.execute({ path: 'iptables', args: ['-w', '-t', 'nat', ...args], env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+    rule('-A', 'POSTROUTING', '-s', HAND.subnet, '-o', 'uplink0', '-j', 'MASQUERADE')
+    rule('-A', 'PREROUTING', '-i', 'uplink0', '-p', 'tcp', '--dport', String(PORT), '-j', 'DNAT', '--to-destination', `${HAND.address}:${PEER_PORT}`)
+    rule('-A', 'PREROUTING', '-i', 'uplink0', '-p', 'tcp', '--dport', String(PORT + 1), '-j', 'DNAT', '--to-destination', `${HAND.address}:80`)
+    return connected('by hand with NAT', { outside: host.outside, inside, address: HOST_ADDRESS, port: PORT, kernelPort: PORT + 1 })
+  }
   return connected('by hand', { outside: host.outside, inside, address: HAND.address, port: PEER_PORT, kernelPort: 80 })
 }
 
