@@ -16,7 +16,10 @@ const ANY_BACKEND = ['connectivity', 'connection-tracking', 'frames', 'killed', 
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
 const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []
 const run = (list, more = {}) =>
-  spawnSync(process.execPath, [...preload, '--test', '--test-force-exit', '--test-reporter=spec', ...list], { stdio: 'inherit', env: { ...env, ...more } }).status ?? 1
+  spawnSync(process.execPath, [...preload, '--test', '--test-force-exit', '--test-reporter=spec', ...list], {
+    stdio: 'inherit',
+    env: { ...env, ...more },
+  }).status ?? 1
 let status = run(files)
 const again = suite === 'netns' ? files.filter((file) => ANY_BACKEND.some((word) => file.includes(`--${word}.test`))) : []
 if (again.length > 0) {
