@@ -12,7 +12,10 @@ export function joinBridge(rt: NetlinkSocket, name: string, bridgeIndex: number)
   changeLink(rt, `make "${name}" a port of the bridge`, { id: name, link: { master: bridgeIndex } })
 }
 
-/** @param port `hairpin` 1 lets a frame leave by the port it came in by: the container reaches its own published port. */
+/**
+ * @param port `hairpin` 1 lets a frame leave by the port it came in by: the container reaches its own published port. Between two
+ * ports with `isolated` 1 no frame passes.
+ */
 export function setBridgePort(rt: NetlinkSocket, name: string, port: BridgePort): void {
   changeLink(rt, `set the bridge port "${name}"`, { id: name, link: { linkinfo: { slaveKind: 'bridge', bridgePort: port } } })
 }

@@ -41,6 +41,17 @@ export function setBridgeUp(rt: NetlinkSocket, name: string): void {
   changeLink(rt, `set the bridge "${name}" up`, { id: name, up: true })
 }
 
+/** Frames that stay on the bridge pass the rules too, whatever the host's `bridge-nf-call-iptables` says; the kernel needs br_netfilter. */
+export function filterBridge(rt: NetlinkSocket, name: string): void {
+  const bridge = { nfCallIptables: 1, nfCallIp6tables: 1 }
+  changeLink(rt, `filter the frames of "${name}"`, { id: name, link: { linkinfo: { kind: 'bridge', bridge } } })
+}
+
+/** @returns Whether frames that stay on the bridge pass the rules. */
+export function isFiltered({ linkinfo }: ObservedLink): boolean {
+  return linkinfo?.bridge?.nfCallIptables === 1 && linkinfo.bridge.nfCallIp6tables === 1
+}
+
 /** @returns Whether there was such a bridge. */
 export function deleteBridge(rt: NetlinkSocket, name: string): boolean {
   return deleteLink(rt, name)

@@ -13,7 +13,7 @@ import { type Attachment, isIn, listAttachments } from './attachments.ts'
 import { type Namespace, resolveNamespace } from './namespace.ts'
 import { DEFAULT_FOLDER, DEFAULT_NETWORK, findDefinition, type NetworkDefinition } from './network-definition.ts'
 import { type Arguments, flag, name, requireCapabilities, text, texts, withJson, withNamespace, withNetwork } from './options.ts'
-import { parsePublish } from './publish.ts'
+import { ALLOW, parsePublished } from './publish.ts'
 import { formatAttached } from './render-attachment.ts'
 import { parseRequestedAddresses } from './requested-address.ts'
 import type { Shell } from './shell.ts'
@@ -42,6 +42,7 @@ function options(yargs: Argv): Argv {
       nargs: 1,
       describe: 'Publish a port: [hostIP:][hostPort:]containerPort[/tcp|udp|sctp]; may be repeated',
     })
+    .option('allow', { type: 'string', array: true, nargs: 1, describe: ALLOW })
     .option('ip', { type: 'string', array: true, nargs: 1, describe: 'Ask for this address; may be repeated, for one of each subnet' })
     .option('mac', { type: 'string', requiresArg: true, describe: 'MAC address of the interface' })
     .option('ifname', { type: 'string', requiresArg: true, describe: `Name of the interface in the namespace [default: ${DEFAULT_IFNAME}]` })
@@ -51,6 +52,7 @@ function options(yargs: Argv): Argv {
       ['$0 attach pid:3452 -p 127.0.0.1:5353:53/udp', 'Attach the namespace of a process, for this host only'],
       ['$0 attach web -p 8000-8010:9000-9010', 'Publish a range'],
       ['$0 attach web -p 80', 'Publish port 80 as a host port that is free'],
+      ['$0 attach web -p 8080:80 --allow 192.0.2.0/24', 'Publish it for these clients alone'],
       ['$0 attach web --network backend --ifname eth1', 'A second interface, in another network'],
     ])
 }
@@ -76,7 +78,7 @@ async function attach(args: Arguments, shell: Shell): Promise<void> {
 
 /** @returns The capabilities that the command line asks for. */
 async function parseWishes(args: Arguments): Promise<JsonObject> {
-  const portMappings = texts(args, 'publish').map(parsePublish)
+  const portMappings = parsePublished(args)
   const ips = await parseRequestedAddresses(texts(args, 'ip'))
   const mac = text(args, 'mac')
   return present({

@@ -42,18 +42,18 @@ const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'a
 }
 
 const OPTIONS: Readonly<Record<string, readonly string[]>> = {
-  attach: ['--publish', '--network', '--ip', '--mac', '--ifname', '--id', '--json', '--help'],
+  attach: ['--publish', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--json', '--help'],
   detach: ['--network', '--ifname', '--id', '--json', '--help'],
   ls: ['--network', '--json', '--help'],
   inspect: ['--json', '--help'],
   check: ['--json', '--help'],
-  port: ['--publish', '--network', '--ifname', '--json', '--help'],
+  port: ['--publish', '--allow', '--network', '--ifname', '--json', '--help'],
   repair: ['--network', '--dry-run', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   completion: ['--help'],
 }
 
-const VALUED = ['--publish', '-p', '--network', '--ip', '--mac', '--ifname', '--id']
+const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id']
 
 export function completionCommand(shell: Shell): CommandModule {
   return {

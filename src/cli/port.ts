@@ -9,7 +9,7 @@ import type { RecordedPort } from '../plan/record.ts'
 import { formatAddress } from '../wire/ip-address.ts'
 import { type Attachment, findAttachments, listAttachments, narrow, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, requireReadable, texts, withContainer, withJson, withNetwork } from './options.ts'
-import { parsePublish } from './publish.ts'
+import { ALLOW, type PublishedMapping, parsePublished } from './publish.ts'
 import { type ChangedPorts, formatChangedPorts, formatPorts } from './render-ports.ts'
 import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
@@ -36,10 +36,12 @@ function options(yargs: Argv): Argv {
       nargs: 1,
       describe: 'The port: [hostIP:][hostPort:]containerPort[/tcp|udp|sctp]; may be repeated',
     })
+    .option('allow', { type: 'string', array: true, nargs: 1, describe: ALLOW })
     .option('ifname', { type: 'string', requiresArg: true, describe: 'Its attachment with this interface' })
     .example([
       ['$0 port add web -p 8443:443', 'Publish one more port'],
       ['$0 port add web -p 9000', 'Port 9000 on a host port that is free'],
+      ['$0 port add web -p 5432 --allow 192.0.2.0/24', 'For these clients alone'],
       ['$0 port rm web -p 8443:443', 'Withdraw it; what -p leaves away fits everything'],
       ['$0 port ls web', 'See what is published'],
     ])
@@ -49,10 +51,13 @@ function port(args: Arguments, shell: Shell): void {
   const action = PORT_ACTIONS.find((known) => known === args['action'])
   if (action === undefined) throw usageError(`Cannot ${quote(args['action'])} ports: there is no such action`, 'Say tsnet port add, rm or ls')
   const narrowing = { network: name(args, 'network'), ifname: name(args, 'ifname') }
-  const wishes = texts(args, 'publish').map((text) => ({ text, mapping: readMapping(text) }))
+  const named = texts(args, 'publish')
+  const wishes = parsePublished(args).map((published, i) => ({ text: named[i] ?? '', mapping: readMapping(published) }))
   if (action === 'ls' && wishes.length > 0) throw usageError('Cannot use -p with tsnet port ls', 'It shows all ports')
   if (action !== 'ls' && wishes.length === 0)
     throw usageError(`Cannot ${action} ports: none is named`, `For example tsnet port ${action} web -p 8443:443`)
+  if (action !== 'add' && texts(args, 'allow').length > 0)
+    throw usageError(`Cannot use --allow with tsnet port ${action}`, 'It says who may connect to a new port')
   if (action !== 'ls') requireCapabilities(shell, `port ${action}`)
   const context = shell.openContext()
   requireReadable(context.state.root, 'show the ports of')
@@ -66,9 +71,9 @@ function port(args: Arguments, shell: Shell): void {
   shell.print(formatChangedPorts(changed, flag(args, 'json')))
 }
 
-function readMapping(text: string): PortMapping {
-  const [mapping] = parsePortMappings({ portMappings: [parsePublish(text)] })
-  if (mapping === undefined) throw new TypeError(`No mapping came of ${quote(text)}`)
+function readMapping(published: PublishedMapping): PortMapping {
+  const [mapping] = parsePortMappings({ portMappings: [published] })
+  if (mapping === undefined) throw new TypeError(`No mapping came of ${JSON.stringify(published)}`)
   return mapping
 }
 

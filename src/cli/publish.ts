@@ -2,7 +2,8 @@
 
 import { quote } from '../cni/json.ts'
 import type { TsnetError } from '../error.ts'
-import { parseAddress } from '../wire/ip-address.ts'
+import { parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { type Arguments, texts } from './options.ts'
 import { usageError } from './usage-error.ts'
 
 /** One entry of the capability portMappings. */
@@ -14,6 +15,8 @@ export interface PublishedMapping {
   readonly hostIP?: string
   /** How many ports in a row, where there are several. */
   readonly range?: number
+  /** Who alone may connect; absent: everybody. */
+  readonly allow?: readonly string[]
 }
 
 interface PortRange {
@@ -23,8 +26,23 @@ interface PortRange {
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp']
 const FORM = 'The form is [hostIP:][hostPort:]containerPort[/tcp|udp|sctp], for example 8080:80 or 127.0.0.1:5353:53/udp'
+/** What `--allow` is for. */
+export const ALLOW = 'Let only this address or prefix connect to what -p publishes; may be repeated'
 /** How one says that tsnet is to choose. */
 const CHOOSE = ['', '0']
+
+/**
+ * @returns What `-p` and `--allow` ask for.
+ * @throws TsnetError TSNET_USAGE for a value that is none, or for `--allow` alone
+ */
+export function parsePublished(args: Arguments): readonly PublishedMapping[] {
+  const mappings = texts(args, 'publish').map(parsePublish)
+  const allow = texts(args, 'allow')
+  const wrong = allow.find((text) => parseAddress(text) === undefined && parsePrefix(text) === undefined)
+  if (wrong !== undefined) throw usageError(`Cannot allow ${quote(wrong)}: it is no IP address or prefix`, 'For example --allow 192.0.2.0/24')
+  if (allow.length > 0 && mappings.length === 0) throw usageError('Cannot use --allow without -p', 'It says who may connect to what -p publishes')
+  return allow.length === 0 ? mappings : mappings.map((mapping) => ({ ...mapping, allow }))
+}
 
 /**
  * @param text What follows `-p`.

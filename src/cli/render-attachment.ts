@@ -72,12 +72,17 @@ export function formatAttachment(style: Style, { owner, record, status }: Attach
 
 /** @returns `tcp://0.0.0.0:8080 -> 10.210.0.2:80`, with ranges where there are several ports. */
 export function formatPort(port: RecordedPort): string {
-  return `${port.protocol}://${hostSide(port)} -> ${targetSide(port)}`
+  return `${port.protocol}://${hostSide(port)} -> ${targetSide(port)}${allowedSide(port)}`
 }
 
 /** @returns `10.210.0.2:80`, `[fd00::2]:9000-9010`. */
 export function targetSide(port: RecordedPort): string {
   return `${bracketed(port.address)}:${range(port.containerPort, port.count)}`
+}
+
+/** @returns ` for 192.0.2.0/24 only`, or nothing where everybody may connect. */
+function allowedSide({ allow }: RecordedPort): string {
+  return allow === undefined ? '' : ` for ${allow.join(', ')} only`
 }
 
 /** @returns Each as `8080->80/tcp`; a port that is published in both families on any address stands once. */

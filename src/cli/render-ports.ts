@@ -5,7 +5,7 @@ import type { Attachment } from './attachments.ts'
 import { formatPort, hostSide, targetSide } from './render-attachment.ts'
 import { formatTable, type Style } from './style.ts'
 
-const HEAD = ['NETWORK', 'INTERFACE', 'PROTOCOL', 'HOST', 'CONTAINER']
+const HEAD = ['NETWORK', 'INTERFACE', 'PROTOCOL', 'HOST', 'CONTAINER', 'CLIENTS']
 
 /** What one attachment gained or lost. */
 export interface ChangedPorts {
@@ -17,7 +17,14 @@ export interface ChangedPorts {
 export function formatPorts(style: Style, attachments: readonly Attachment[], json: boolean): string {
   if (json) return jsonOf(attachments.map(({ owner, record }) => ({ owner, ports: record?.ports ?? [] })))
   const rows = attachments.flatMap(({ owner, record }) =>
-    (record?.ports ?? []).map((port) => [owner.network, owner.ifname, port.protocol, hostSide(port), targetSide(port)]),
+    (record?.ports ?? []).map((port) => [
+      owner.network,
+      owner.ifname,
+      port.protocol,
+      hostSide(port),
+      targetSide(port),
+      port.allow?.join(', ') ?? 'all',
+    ]),
   )
   return rows.length === 0 ? '' : formatTable(style, [HEAD, ...rows])
 }

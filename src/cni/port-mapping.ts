@@ -1,6 +1,6 @@
 /** The capability portMappings: which ports of the host lead to the container. */
-import { type IpAddress, parseAddress } from '../wire/ip-address.ts'
-import { invalidField, type JsonObject, optionalInteger, optionalObjects, optionalString, present } from './json.ts'
+import { addressBits, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { invalidField, type JsonObject, optionalArray, optionalInteger, optionalObjects, optionalString, present } from './json.ts'
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'
 
@@ -14,16 +14,20 @@ export interface PortMapping {
   readonly protocol: Protocol
   /** Absent: every address of both families. Value 0 (0.0.0.0, ::): every address of that family only. Else: this address. */
   readonly hostIP?: IpAddress
+  /** Who alone may connect; absent: everybody. Never empty. */
+  readonly allow?: readonly IpPrefix[]
 }
 
 const MAX_MAPPINGS = 1000
+const MAX_ALLOWED = 256
 
 /**
  * @param runtimeConfig The configuration's runtimeConfig; CRI writes the keys inside a mapping in capitals (HostPort).
  * @returns The mappings in the given order; none when the capability is absent.
  * @throws TsnetError TSNET_CONFIG, CNI code 7, naming key and value: no container port, ports out of range, unknown protocol, bad
  * hostIP, more than 1000 mappings
- * @see CNI CONVENTIONS.md, "Dynamic Plugin specific fields (Capabilities / Runtime Configuration)"; `range` as in netavark's PortMapping
+ * @see CNI CONVENTIONS.md, "Dynamic Plugin specific fields (Capabilities / Runtime Configuration)"; `range` as in netavark's PortMapping;
+ * `allow` is tsnet's own
  */
 export function parsePortMappings(runtimeConfig: JsonObject): readonly PortMapping[] {
   const mappings = optionalObjects(runtimeConfig, 'portMappings') ?? []
@@ -38,7 +42,7 @@ function parsePortMapping(mapping: JsonObject, path: string): PortMapping {
   const count = optionalInteger(mapping, 'range', { min: 0, max: 65535, path }) || 1
   const most = 65536 - Math.max(hostPort, containerPort)
   if (count > most) throw invalidField(`${path}range`, count, `a number of ports up to ${most} (the last port is 65535)`)
-  return present({ hostPort, containerPort, count, protocol: protocol(mapping, path), hostIP: hostIP(mapping, path) })
+  return present({ hostPort, containerPort, count, protocol: protocol(mapping, path), hostIP: hostIP(mapping, path), allow: allow(mapping, path) })
 }
 
 function containerPortOf(mapping: JsonObject, path: string): number {
@@ -62,4 +66,21 @@ function hostIP(mapping: JsonObject, path: string): IpAddress | undefined {
   // As for Go and the kernel, ::ffff:192.0.2.1 is an address of IPv4.
   const mapped = address.family === 6 && address.value >> 32n === 0xffffn
   return mapped ? { family: 4, value: address.value & 0xffffffffn } : address
+}
+
+/** Addresses and prefixes. An empty list is refused: whether it means everybody or nobody, somebody would be surprised. */
+function allow(mapping: JsonObject, path: string): readonly IpPrefix[] | undefined {
+  const list = optionalArray(mapping, 'allow', path)
+  if (list === undefined) return undefined
+  if (list.length === 0 || list.length > MAX_ALLOWED) throw invalidField(`${path}allow`, list.length, `a list of 1 to ${MAX_ALLOWED} prefixes`)
+  return list.map((entry) => {
+    const prefix = typeof entry === 'string' ? parseAllowed(entry) : undefined
+    if (prefix === undefined) throw invalidField(`${path}allow`, entry, 'an IP address, or address/length')
+    return prefix
+  })
+}
+
+function parseAllowed(text: string): IpPrefix | undefined {
+  const address = parseAddress(text)
+  return address === undefined ? parsePrefix(text) : { address, prefixLength: addressBits(address.family) }
 }

@@ -1,6 +1,6 @@
 /** Walks the steps of a plan and registers how each is taken back. */
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
-import { createBridge, deleteBridge, setBridgeUp } from '../bridge/bridge.ts'
+import { createBridge, deleteBridge, filterBridge, setBridgeUp } from '../bridge/bridge.ts'
 import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
@@ -56,6 +56,8 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       return changeLink(host, `set the MAC address of "${step.name}"`, { id: step.name, link: { address: step.mac } })
     case 'setBridgeUp':
       return setBridgeUp(host, step.name)
+    case 'filterBridge':
+      return filterBridge(host, step.name)
     case 'addBridgeAddress': {
       const index = indexOf(host, step.name)
       if (ensureAddress(host, index, step.prefix)) undo.push('bridge address', () => deleteAddress(host, index, step.prefix))
@@ -75,7 +77,7 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
     case 'setPortUp':
       return changeLink(host, `set "${step.name}" up`, { id: step.name, up: true })
     case 'setPort':
-      return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0 })
+      return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0, isolated: step.isolated ? 1 : 0 })
     case 'setContainerSysctls':
       return within(context.netns, () => {
         for (const { key, value } of step.sysctls) ensureSysctl(key, value)

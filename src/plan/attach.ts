@@ -12,6 +12,7 @@ import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, openNetns, openOwnNetns, within } from '../sys/netns.ts'
+import { readSysctl } from '../sys/sysctl.ts'
 import { apply } from './apply.ts'
 import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf, desiredOf } from './desired.ts'
@@ -145,7 +146,8 @@ function recordWishes(request: AttachRequest, { network, bridge }: Established, 
   undo.push('record', () => removeRecord(state, draft))
   writeRecord(state, draft)
   const addresses = acquireAddresses(draft, network, { wishes: request.addresses, state, undo })
-  return claim({ ...draft, addresses, routes: routesFor(request, network, addresses) }, request.ports, { context, undo })
+  const addressed = { ...draft, addresses, routes: routesFor(request, network, addresses) }
+  return claim(addressed, request.ports, { network, context, undo })
 }
 
 interface Surroundings {
@@ -166,6 +168,9 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
     bridge: network.bridge,
     hostVeth: hostVethName(owner),
     hairpin: network.hairpinMode,
+    // Where the kernel lets frames that stay on a bridge pass the rules, these keep containers apart, and know published ports.
+    ...(!network.policy.icc && readSysctl('net/bridge/bridge-nf-call-iptables') === undefined && { isolated: true }),
+    ...(network.policy.routed && { direct: true }),
     mtu: network.mtu ?? bridge?.mtu ?? defaultRouteMtu(host) ?? ETHERNET_MTU,
     mac: request.mac ?? macToText(randomMac()),
     hostMac: macToText(randomMac()),
@@ -176,9 +181,13 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
   }
 }
 
+interface Claiming extends Pick<Recording, 'context' | 'undo'> {
+  readonly network: Network
+}
+
 /** @returns The record, written down with the ports that are its own: another interface of the container may have some of them already. */
-function claim(record: AttachmentRecord, wished: Wishes['ports'], { context, undo }: Pick<Recording, 'context' | 'undo'>): AttachmentRecord {
-  const wishes = portsFor(wished, record.addresses)
+function claim(record: AttachmentRecord, wished: Wishes['ports'], { network, context, undo }: Claiming): AttachmentRecord {
+  const wishes = portsFor(wished, { ...record, internal: network.policy.internal })
   context.backend.ensureAvailable([...new Set(wishes.flat().map(({ address }) => address.family))])
   const ledger = ledgerOf(context.state)
   let claimed = record

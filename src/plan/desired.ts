@@ -4,8 +4,9 @@ import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
 import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
-import { gatewaysOf, type Network, type NetworkRecord, rulesOfNetwork, subnetsOf } from './network.ts'
-import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { gatewaysOf, type Network, type NetworkRecord, subnetsOf } from './network.ts'
+import { hostVethName, type Owner, ownerText } from './owner.ts'
+import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
 
 export interface Sysctl {
@@ -15,8 +16,14 @@ export interface Sysctl {
 }
 
 export interface Desired {
-  readonly bridge: { readonly name: string; readonly mac: Uint8Array; readonly addresses: readonly IpPrefix[] }
-  readonly port: { readonly name: string; readonly mac: Uint8Array; readonly alias: string; readonly hairpin: boolean }
+  readonly bridge: {
+    readonly name: string
+    readonly mac: Uint8Array
+    readonly addresses: readonly IpPrefix[]
+    /** Whether frames between its ports pass the rules. */
+    readonly filtered: boolean
+  }
+  readonly port: { readonly name: string; readonly mac: Uint8Array; readonly alias: string; readonly hairpin: boolean; readonly isolated: boolean }
   readonly container: {
     readonly ifname: string
     readonly mac: Uint8Array
@@ -36,8 +43,19 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Des
   const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
   const families = ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.family === family))
   return {
-    bridge: { name: record.bridge, mac: macToBytes(record.bridgeMac), addresses: network.gateway ? gateways : [] },
-    port: { name: hostVethName(record), mac: macToBytes(record.hostMac), alias: aliasOf(record), hairpin: record.hairpin },
+    bridge: {
+      name: record.bridge,
+      mac: macToBytes(record.bridgeMac),
+      addresses: network.gateway ? gateways : [],
+      filtered: network.policy?.icc === false && record.isolated !== true,
+    },
+    port: {
+      name: hostVethName(record),
+      mac: macToBytes(record.hostMac),
+      alias: aliasOf(record),
+      hairpin: record.hairpin,
+      isolated: record.isolated === true,
+    },
     container: {
       ifname: record.ifname,
       mac: macToBytes(record.mac),
@@ -47,7 +65,7 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Des
     },
     mtu: record.mtu,
     hostSysctls: network.gateway ? hostSysctls(record.bridge, families) : [],
-    rules: { networks: rulesOfNetwork(network), attachments: [{ owner: ownerMarkText(record), ports: record.ports.map(recordedPort) }] },
+    rules: { networks: rulesOfNetwork(network), attachments: [rulesOfAttachment(record, record.ports.map(recordedPort))] },
   }
 }
 
@@ -69,6 +87,7 @@ export function networkRecordOf(
     createdBridge: more.created,
     masquerade: network.ipMasq,
     gateway: network.isGateway,
+    policy: network.policy,
     backend: more.backend,
     subnets: [...new Set([...subnetsOf(network.rangeSets).map(formatPrefix), ...more.keep])],
     chosen: more.chosen,

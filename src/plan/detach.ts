@@ -14,8 +14,9 @@ import { type Family, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
-import { type NetworkRecord, readNetwork, rulesOfNetwork } from './network.ts'
+import { type NetworkRecord, readNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, removeRecord } from './record.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
@@ -93,7 +94,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   const errors = new Attempts()
   const remove = {
     networks: network === undefined ? [] : rulesOfNetwork(network),
-    attachments: record === undefined ? [] : [{ owner: ownerMarkText(owner), ports: heldPorts(record) }],
+    attachments: record === undefined ? [] : [rulesOfAttachment(record, heldPorts(record))],
   }
   // First, since a published port that nobody knows would keep the shared chains in use.
   if (record === undefined) errors.try(() => removeMarked(owner, context))

@@ -11,6 +11,7 @@ export type Step =
   | { readonly kind: 'createBridge'; readonly name: string; readonly mac: Uint8Array; readonly mtu: number }
   | { readonly kind: 'setBridgeMac'; readonly name: string; readonly mac: Uint8Array }
   | { readonly kind: 'setBridgeUp'; readonly name: string }
+  | { readonly kind: 'filterBridge'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
   | {
@@ -23,7 +24,7 @@ export type Step =
     }
   | { readonly kind: 'setPortMaster'; readonly name: string; readonly bridge: string }
   | { readonly kind: 'setPortUp'; readonly name: string }
-  | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean }
+  | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean; readonly isolated: boolean }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
   | { readonly kind: 'setLoopbackUp' }
   | { readonly kind: 'addAddress'; readonly ifname: string; readonly prefix: IpPrefix }
@@ -51,6 +52,8 @@ export function describeStep(step: Step): string {
       return `the MAC address ${macToText(step.mac)} on "${step.name}"`
     case 'setBridgeUp':
       return `the bridge "${step.name}" up`
+    case 'filterBridge':
+      return `the filter for frames that stay on the bridge "${step.name}"`
     case 'addBridgeAddress':
       return `the address ${formatPrefix(step.prefix)} on "${step.name}"`
     case 'setHostSysctl':
@@ -62,7 +65,7 @@ export function describeStep(step: Step): string {
     case 'setPortUp':
       return `the port "${step.name}" up`
     case 'setPort':
-      return `hairpin ${step.hairpin ? 'on' : 'off'} at the port "${step.name}"`
+      return `hairpin ${step.hairpin ? 'on' : 'off'} and isolation ${step.isolated ? 'on' : 'off'} at the port "${step.name}"`
     case 'setContainerSysctls':
       return step.sysctls.map(({ key, value }) => `${key} = ${value} in the container`).join(', ')
     case 'setLoopbackUp':
@@ -81,11 +84,12 @@ export function describeStep(step: Step): string {
 }
 
 function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
-  const { name, mac, addresses } = desired.bridge
+  const { name, mac, addresses, filtered } = desired.bridge
   const present = (observed.bridge?.addresses ?? []).map(formatPrefix)
   return [
     ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mac, mtu: desired.mtu } as const] : []),
     ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
+    ...(filtered && observed.bridge?.filtered !== true ? [{ kind: 'filterBridge', name } as const] : []),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
     ...desired.hostSysctls
       .filter(({ key, value }) => observed.hostSysctls.get(key) !== value)
@@ -97,16 +101,17 @@ function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
 function portSteps(desired: Desired, { port: there, container: inside, bridge: around }: Observed): readonly Step[] {
   const { port, bridge, container, mtu } = desired
   const { name } = port
-  const setPort = { kind: 'setPort', name, hairpin: port.hairpin } as const
+  const { hairpin, isolated } = port
+  const setPort = { kind: 'setPort', name, hairpin, isolated } as const
   if (there === undefined || inside === undefined) {
     const create = { kind: 'createVeth', port, bridge: bridge.name, ifname: container.ifname, mtu, mac: container.mac } as const
-    return [create, ...(port.hairpin ? [setPort] : [])]
+    return [create, ...(hairpin || isolated ? [setPort] : [])]
   }
   const joined = there.master !== 0 && there.master === around?.index
   return [
     ...(joined ? [] : [{ kind: 'setPortMaster', name, bridge: bridge.name } as const]),
     ...(there.up ? [] : [{ kind: 'setPortUp', name } as const]),
-    ...((joined && there.hairpin) === port.hairpin ? [] : [setPort]),
+    ...((joined && there.hairpin) === hairpin && (joined && there.isolated) === isolated ? [] : [setPort]),
   ]
 }
 

@@ -13,10 +13,10 @@ import {
   type NetworkRecord,
   readNetwork,
   recallNetwork,
-  rulesOfNetwork,
   writeNetwork,
 } from './network.ts'
 import { type ObservedBridge, observeBridge } from './observe.ts'
+import { rulesOfNetwork } from './policy.ts'
 import { listOwners } from './record.ts'
 import { lockHost, type StateFolder } from './state-folder.ts'
 import type { UndoStack } from './undo.ts'

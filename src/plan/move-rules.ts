@@ -1,8 +1,9 @@
 /** Moves the rules of a network from one backend to another: first there, then gone here, so that no port stops answering. */
 import type { Backend, RulePart } from '../nat/backend.ts'
 import type { PublishedPort } from '../nat/model.ts'
-import { type NetworkRecord, rulesOfNetwork } from './network.ts'
-import { type Owner, ownerMarkText } from './owner.ts'
+import type { NetworkRecord } from './network.ts'
+import type { Owner } from './owner.ts'
+import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
 import type { StateFolder } from './state-folder.ts'
@@ -27,7 +28,7 @@ export function moveRules(
   const records = listOwners(state, network.name).flatMap((owner) => readRecord(state, owner) ?? [])
   const partWith = (portsOf: (record: AttachmentRecord) => readonly PublishedPort[]): RulePart => ({
     networks: rulesOfNetwork(network.record),
-    attachments: records.filter(isOther).map((record) => ({ owner: ownerMarkText(record), ports: portsOf(record) })),
+    attachments: records.filter(isOther).map((record) => rulesOfAttachment(record, portsOf(record))),
   })
   const part = partWith((record) => record.ports.map(recordedPort))
   undo.push('moved rules', () => to.startChange({ remove: part, base: 'keep' }).finish())

@@ -5,11 +5,11 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import { chooseSubnet } from '../ipam/choose-subnet.ts'
 import type { RangeSet } from '../ipam/range.ts'
 import { parseRangeSets } from '../ipam/subnet.ts'
-import type { NetworkRules } from '../nat/model.ts'
 import { findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
+import { type NetworkPolicy, OPEN_POLICY, samePolicy } from './policy.ts'
 import { listLiveNetworks } from './record.ts'
 import { namesIn, networkFolder, readWhole, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
@@ -31,6 +31,7 @@ export interface NetworkConfig {
   readonly ipMasq: boolean
   readonly hairpinMode: boolean
   readonly backend: 'auto' | BackendName
+  readonly policy: NetworkPolicy
   /** Empty: a subnet is chosen. An attachment gets one address of each set. */
   readonly rangeSets: readonly RangeSet[]
 }
@@ -47,6 +48,8 @@ export interface NetworkRecord {
   readonly createdBridge: boolean
   readonly masquerade: boolean
   readonly gateway: boolean
+  /** Absent in records of the first days: as everywhere. */
+  readonly policy?: NetworkPolicy
   /** Who writes the rules; absent in records of the first days: iptables. */
   readonly backend?: BackendName
   /** While the rules are on their way out of another backend. */
@@ -74,11 +77,6 @@ export function forgetNetwork(state: StateFolder, name: string): void {
   removeFile(networkPath(state, name))
 }
 
-export function rulesOfNetwork(record: NetworkRecord): readonly NetworkRules[] {
-  if (!record.gateway) return []
-  return [{ bridge: record.bridge, masquerade: record.masquerade, subnets: record.subnets.flatMap((text) => parsePrefix(text) ?? []) }]
-}
-
 /** @returns Each subnet of the range sets, once. */
 export function subnetsOf(rangeSets: readonly RangeSet[]): readonly IpPrefix[] {
   const subnets = new Map(rangeSets.flat().map(({ subnet }) => [formatPrefix(subnet), subnet]))
@@ -101,6 +99,7 @@ export function recallNetwork(config: NetworkConfig, known: NetworkRecord | unde
     wanted.every((text) => known.subnets.includes(text)) &&
     known.masquerade === config.ipMasq &&
     known.gateway === config.isGateway &&
+    samePolicy(known.policy ?? OPEN_POLICY, config.policy) &&
     (config.backend === 'auto' || config.backend === (known.backend ?? 'iptables'))
   return same ? { ...config, bridge: known.bridge, rangeSets } : undefined
 }

@@ -1,6 +1,6 @@
 /** What is true now, read from the kernel. */
 import { addressesOf } from '../bridge/address.ts'
-import { findBridge } from '../bridge/bridge.ts'
+import { findBridge, isFiltered } from '../bridge/bridge.ts'
 import { type RouteOptions, routesOf } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import type { Backend } from '../nat/backend.ts'
@@ -18,6 +18,7 @@ export interface ObservedBridge {
   readonly mtu: number
   readonly mac: Uint8Array
   readonly addresses: readonly IpPrefix[]
+  readonly filtered: boolean
 }
 
 export interface ObservedPort {
@@ -28,6 +29,7 @@ export interface ObservedPort {
   /** Index of the bridge that it is a port of; 0 when of none. */
   readonly master: number
   readonly hairpin: boolean
+  readonly isolated: boolean
 }
 
 export interface ObservedContainer {
@@ -75,6 +77,7 @@ export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns):
         mac: port.address ?? new Uint8Array(),
         master: port.master ?? 0,
         hairpin: port.linkinfo?.bridgePort?.hairpin === 1,
+        isolated: port.linkinfo?.bridgePort?.isolated === 1,
       },
     }),
     ...(container !== null && { container }),
@@ -85,7 +88,7 @@ export function observeBridge(rt: NetlinkSocket, name: string): ObservedBridge |
   const link = findBridge(rt, name)
   if (link === undefined) return undefined
   const { index, flags, mtu = 0, address = new Uint8Array() } = link
-  return { index, up: (flags & IFF_UP) !== 0, mtu, mac: address, addresses: addressesOf(rt, index) }
+  return { index, up: (flags & IFF_UP) !== 0, mtu, mac: address, addresses: addressesOf(rt, index), filtered: isFiltered(link) }
 }
 
 /** Runs inside the container's namespace. */

@@ -46,8 +46,8 @@ const network: NetworkRecord = {
 }
 const desired = desiredOf(record, network)
 const complete: Observed = {
-  bridge: { index: 2, up: true, mtu: 1400, mac: new Uint8Array(6), addresses: [prefix('10.0.0.1/24'), prefix('fd00::1/64')] },
-  port: { index: 3, up: true, mtu: 1400, mac: new Uint8Array(6), master: 2, hairpin: true },
+  bridge: { index: 2, up: true, mtu: 1400, mac: new Uint8Array(6), addresses: [prefix('10.0.0.1/24'), prefix('fd00::1/64')], filtered: false },
+  port: { index: 3, up: true, mtu: 1400, mac: new Uint8Array(6), master: 2, hairpin: true, isolated: false },
   container: {
     index: 2,
     up: true,

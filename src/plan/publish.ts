@@ -4,13 +4,14 @@
  */
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { RuleChange } from '../nat/backend.ts'
-import { formatHostPort, type PublishedPort, portsConflict } from '../nat/model.ts'
+import { formatHostPort, type PublishedPort, portsConflict, targetsOverlap } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetConnections } from '../nat/stale-connections.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
-import { readNetwork, rulesOfNetwork } from './network.ts'
-import { type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { readNetwork } from './network.ts'
+import { type Owner, ownerText } from './owner.ts'
+import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, type RecordedPort, readRecord, recordedPort, recordPort, writeRecord } from './record.ts'
 import { lockNetwork } from './state-folder.ts'
@@ -27,18 +28,18 @@ export function publishPorts(owner: Owner, wishes: readonly PortWish[], caller: 
   const network = readNetwork(caller.state, owner.network)
   const context = withBackend(caller, network?.backend)
   const record = completeWithdrawal(attachedRecord(owner, context), context)
-  const groups = portsFor(wishes, record.addresses)
+  const groups = portsFor(wishes, { ...record, internal: network?.policy?.internal === true })
   const standing = record.ports.map(recordedPort)
   const again = groups.flat().filter((port) => standing.some((other) => isSame(other, port)))
   const fresh = groups.map((group) => group.filter((port) => !again.includes(port))).filter((group) => group.length > 0)
-  refuseOverlap(owner, fresh.flat(), standing)
+  refuseOverlap(record, fresh.flat(), standing)
   using undo = new UndoStack(context.warn)
   const added = claim(record, fresh, { context, undo })
   const ports = [...again, ...added]
-  undo.push('rules', () => context.backend.startChange({ remove: rulesOf(owner, added), base: 'keep' }).finish())
+  undo.push('rules', () => context.backend.startChange({ remove: rulesOf(record, added), base: 'keep' }).finish())
   const expect = { networks: network === undefined ? [] : rulesOfNetwork(network), attachments: [] }
   // A person waits for this one: the rules are read, so that what is there is not written twice.
-  context.backend.startChange({ add: rulesOf(owner, ports), expect, base: 'ensure' }).finish()
+  context.backend.startChange({ add: rulesOf(record, ports), expect, base: 'ensure' }).finish()
   forgetConnections(added, 'current')
   undo.commit()
   return ports.map(recordPort)
@@ -112,9 +113,11 @@ function attachedRecord(owner: Owner, { state }: PlanContext): AttachmentRecord 
   })
 }
 
-function refuseOverlap(owner: Owner, wanted: readonly PublishedPort[], standing: readonly PublishedPort[]): void {
-  const port = wanted.find((one) => one.hostPort > 0 && standing.some((other) => portsConflict(one, other)))
-  if (port !== undefined) throw portTaken(port, `attachment "${ownerText(owner)}" itself`)
+function refuseOverlap(record: AttachmentRecord, wanted: readonly PublishedPort[], standing: readonly PublishedPort[]): void {
+  const clash = (one: PublishedPort, other: PublishedPort) =>
+    (one.hostPort > 0 && portsConflict(one, other)) || (record.direct === true && targetsOverlap(one, other))
+  const port = wanted.find((one) => standing.some((other) => clash(one, other)))
+  if (port !== undefined) throw portTaken(port, `attachment "${ownerText(record)}" itself`)
 }
 
 function portTaken(port: PublishedPort, holder: string): TsnetError {
@@ -124,8 +127,8 @@ function portTaken(port: PublishedPort, holder: string): TsnetError {
   })
 }
 
-function rulesOf(owner: Owner, ports: readonly PublishedPort[]): NonNullable<RuleChange['add']> {
-  return { networks: [], attachments: [{ owner: ownerMarkText(owner), ports }] }
+function rulesOf(record: AttachmentRecord, ports: readonly PublishedPort[]): NonNullable<RuleChange['add']> {
+  return { networks: [], attachments: [rulesOfAttachment(record, ports)] }
 }
 
 function isSame(a: PublishedPort, b: PublishedPort): boolean {
@@ -133,6 +136,6 @@ function isSame(a: PublishedPort, b: PublishedPort): boolean {
 }
 
 function inOrder(port: PublishedPort): readonly unknown[] {
-  const { protocol, hostAddress, hostPort, count, address, containerPort } = recordPort(port)
-  return [protocol, hostAddress, hostPort, count, address, containerPort]
+  const { protocol, hostAddress, hostPort, count, address, containerPort, allow } = recordPort(port)
+  return [protocol, hostAddress, hostPort, count, address, containerPort, allow]
 }

@@ -2,7 +2,7 @@
 import { rmdirSync } from 'node:fs'
 import { isErrno } from '../error.ts'
 import type { Protocol, PublishedPort } from '../nat/model.ts'
-import { formatAddress, parseAddress } from '../wire/ip-address.ts'
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { Owner } from './owner.ts'
 import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
@@ -35,6 +35,8 @@ export interface RecordedPort {
   readonly count: number
   readonly address: string
   readonly containerPort: number
+  /** `address/length`: who alone may connect. */
+  readonly allow?: readonly string[]
 }
 
 export interface AttachmentRecord extends Owner {
@@ -48,6 +50,10 @@ export interface AttachmentRecord extends Owner {
   readonly bridge: string
   readonly hostVeth: string
   readonly hairpin: boolean
+  /** Whether the bridge keeps it from other such ports; absent: not. */
+  readonly isolated?: boolean
+  /** Whether its ports answer at its own address too; absent: not. */
+  readonly direct?: boolean
   /** Bytes. */
   readonly mtu: number
   /** Lower case with colons: the container's interface, the host's end, the bridge. */
@@ -97,13 +103,23 @@ export function listLiveNetworks(state: StateFolder): readonly string[] {
 }
 
 export function recordPort(port: PublishedPort): RecordedPort {
-  const { hostAddress, address, ...rest } = port
-  return { ...rest, ...(hostAddress && { hostAddress: formatAddress(hostAddress) }), address: formatAddress(address) }
+  const { hostAddress, address, allow, ...rest } = port
+  return {
+    ...rest,
+    ...(hostAddress && { hostAddress: formatAddress(hostAddress) }),
+    address: formatAddress(address),
+    ...(allow && { allow: allow.map(formatPrefix) }),
+  }
 }
 
 export function recordedPort(port: RecordedPort): PublishedPort {
-  const { hostAddress, address, ...rest } = port
-  return { ...rest, ...(hostAddress !== undefined && { hostAddress: required(hostAddress) }), address: required(address) }
+  const { hostAddress, address, allow, ...rest } = port
+  return {
+    ...rest,
+    ...(hostAddress !== undefined && { hostAddress: required(hostAddress) }),
+    address: required(address),
+    ...(allow && { allow: allow.flatMap((text) => parsePrefix(text) ?? []) }),
+  }
 }
 
 function required(text: string) {

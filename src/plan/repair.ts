@@ -15,9 +15,10 @@ import { withBackend } from './backend.ts'
 import { lostLeases } from './check.ts'
 import { type Desired, desiredOf } from './desired.ts'
 import { describeStep, diff, type Step } from './diff.ts'
-import { type NetworkRecord, readNetwork, rulesOfNetwork, writeNetwork } from './network.ts'
+import { type NetworkRecord, readNetwork, writeNetwork } from './network.ts'
 import { type Observed, observeLinks } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
+import { rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
 import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
 import { type Status, statusOf } from './status.ts'
@@ -211,7 +212,14 @@ function macSteps({ bridge }: Desired, observed: Observed, known: NetworkRecord)
 }
 
 function isShared({ kind }: Step): boolean {
-  return kind === 'createBridge' || kind === 'setBridgeMac' || kind === 'setBridgeUp' || kind === 'addBridgeAddress' || kind === 'setHostSysctl'
+  return (
+    kind === 'createBridge' ||
+    kind === 'setBridgeMac' ||
+    kind === 'setBridgeUp' ||
+    kind === 'filterBridge' ||
+    kind === 'addBridgeAddress' ||
+    kind === 'setHostSysctl'
+  )
 }
 
 /** Whether one end of the pair is there without the other: somebody renamed or moved it, and a new pair would clash with it. */

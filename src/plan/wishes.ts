@@ -4,8 +4,8 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import { openSubnet } from '../ipam/open-subnet.ts'
 import { type RangeSet, rangeWith } from '../ipam/range.ts'
-import { formatHostPort, type Protocol, type PublishedPort, portsConflict } from '../nat/model.ts'
-import { containsAddress, formatAddress, formatPrefix, type IpAddress, parsePrefix } from '../wire/ip-address.ts'
+import { disjointPrefixes, formatHostPort, type Protocol, type PublishedPort, portsConflict, targetsOverlap } from '../nat/model.ts'
+import { containsAddress, formatAddress, formatPrefix, type IpAddress, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
 import type { Network } from './network.ts'
 import type { Owner } from './owner.ts'
 import type { RecordedAddress, RecordedRoute } from './record.ts'
@@ -21,6 +21,8 @@ export interface PortWish {
   readonly protocol: Protocol
   /** 0.0.0.0 and :: stand for every address of that family. */
   readonly hostIP?: IpAddress
+  /** Who alone may connect; in a family of which it names nobody the port is not published. */
+  readonly allow?: readonly IpPrefix[]
 }
 
 export interface Wishes {
@@ -98,30 +100,65 @@ export function routesWithout(routes: readonly RecordedRoute[], taken: readonly 
   })
 }
 
+/** What ports lead to: an attachment, and what its network allows. */
+export interface PortTarget {
+  readonly addresses: readonly RecordedAddress[]
+  /** Whether the container's own address answers too, so that each of its ports can be opened only once. */
+  readonly direct?: boolean
+  /** Whether nothing from outside may reach it. */
+  readonly internal: boolean
+}
+
 /**
  * @returns For each wish its ports: one of each family of the attachment that it fits.
  * @throws TsnetError with CNI code 7 for two wishes of the same port, or one that no address of the attachment can serve
  */
-export function portsFor(wishes: readonly PortWish[], addresses: readonly RecordedAddress[]): readonly (readonly PublishedPort[])[] {
-  const targets = addresses.map(({ address }) => parseHost(address))
-  const isGateway = addresses.some(({ gateway }) => gateway !== undefined)
-  const groups = wishes.map(({ hostIP, ...wish }) => {
-    const fitting = targets.filter((address) => hostIP === undefined || hostIP.family === address.family)
-    const hostAddress = hostIP === undefined || hostIP.value === 0n ? undefined : hostIP
-    if (fitting.length === 0 || !isGateway) {
-      const what = wish.hostPort === 0 ? `container port ${wish.containerPort}` : `port ${wish.hostPort}`
-      throw refusePort(
-        `Cannot publish ${what}: ${isGateway ? `the attachment has no IPv${hostIP?.family ?? 4} address` : 'the bridge is no gateway'}`,
-      )
-    }
-    return fitting.map((address) => ({ ...wish, ...(hostAddress && { hostAddress }), address }))
-  })
-  const named = groups.flat().filter(({ hostPort }) => hostPort > 0)
-  for (const [i, port] of named.entries()) {
-    const twin = named.slice(0, i).find((other) => portsConflict(other, port))
-    if (twin !== undefined) throw refusePort(`Cannot publish ${formatHostPort(port)}: the request publishes ${formatHostPort(twin)} too`)
-  }
+export function portsFor(wishes: readonly PortWish[], target: PortTarget): readonly (readonly PublishedPort[])[] {
+  const groups = wishes.map((wish) => portsOf(wish, target))
+  refuseTwins(
+    groups.flat().filter(({ hostPort }) => hostPort > 0),
+    portsConflict,
+  )
+  if (target.direct === true) refuseTwins(groups.flat(), targetsOverlap)
   return groups
+}
+
+function portsOf({ hostIP, allow, ...wish }: PortWish, { addresses, internal }: PortTarget): readonly PublishedPort[] {
+  const hostAddress = hostIP === undefined || hostIP.value === 0n ? undefined : hostIP
+  const ports = addresses
+    .map(({ address }) => parseHost(address))
+    .filter((address) => hostIP === undefined || hostIP.family === address.family)
+    .map((address) => ({ ...wish, ...(hostAddress && { hostAddress }), address, allow: allow && allowedIn(allow, address.family) }))
+    // In a family of which it names nobody, nobody may connect.
+    .filter(({ allow }) => allow === undefined || allow.length > 0)
+    .map(({ allow, ...port }) => ({ ...port, ...(allow && { allow }) }))
+  if (ports.length > 0 && !internal && addresses.some(({ gateway }) => gateway !== undefined)) return ports
+  const what = wish.hostPort === 0 ? `container port ${wish.containerPort}` : `port ${wish.hostPort}`
+  throw refusePort(`Cannot publish ${what}: ${unpublishable({ hostIP, internal, addresses })}`)
+}
+
+function allowedIn(allow: readonly IpPrefix[], family: IpAddress['family']): readonly IpPrefix[] {
+  return disjointPrefixes(allow.filter(({ address }) => address.family === family))
+}
+
+function unpublishable({ hostIP, internal, addresses }: PortTarget & { readonly hostIP: IpAddress | undefined }): string {
+  if (internal) return 'the network is internal'
+  if (!addresses.some(({ gateway }) => gateway !== undefined)) return 'the bridge is no gateway'
+  const family = hostIP?.family ?? 4
+  const served = addresses.some(({ address }) => parseHost(address).family === family)
+  return !served ? `the attachment has no IPv${family} address` : '"allow" names nobody of a family that the attachment has'
+}
+
+/** @throws TsnetError with CNI code 7 for two ports of one request that are in each other's way */
+function refuseTwins(ports: readonly PublishedPort[], clash: (a: PublishedPort, b: PublishedPort) => boolean): void {
+  for (const [i, port] of ports.entries()) {
+    const twin = ports.slice(0, i).find((other) => clash(other, port))
+    if (twin === undefined) continue
+    const reason = portsConflict(twin, port)
+      ? `publishes ${formatHostPort(twin)} too`
+      : `opens the same port of the container by ${formatHostPort(twin)}`
+    throw refusePort(`Cannot publish ${formatHostPort(port)}: the request ${reason}`)
+  }
 }
 
 function parseHost(address: string): IpAddress {

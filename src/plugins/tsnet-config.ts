@@ -23,6 +23,7 @@ import { parseSubnetEnv, type SubnetEnv } from '../ipam/subnet-env.ts'
 import type { NetworkConfig } from '../plan/network.ts'
 import type { RecordedRoute } from '../plan/record.ts'
 import { parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { parsePolicy } from './network-policy.ts'
 
 export interface TsnetConfig {
   readonly network: NetworkConfig
@@ -46,17 +47,20 @@ export function parseTsnetConfig(config: RawConfig): TsnetConfig {
   const flannel = readSubnetFile(ipam)
   const bridge = parseBridge(raw)
   const mtu = optionalInteger(raw, 'mtu', { min: 0, max: 65535 }) || flannel?.mtu
+  const policy = parsePolicy(raw)
+  const gateway = optionalBoolean(raw, 'isGateway') ?? true
   return {
     network: {
       name: config.name,
       ...(bridge !== undefined && { bridge }),
       ...(mtu !== undefined && { mtu }),
-      isGateway: optionalBoolean(raw, 'isGateway') ?? true,
-      isDefaultGateway: (optionalBoolean(raw, 'isDefaultGateway') ?? true) && (optionalBoolean(raw, 'isGateway') ?? true),
+      isGateway: gateway,
+      isDefaultGateway: (optionalBoolean(raw, 'isDefaultGateway') ?? true) && gateway && !policy.internal,
       // FLANNEL_IPMASQ=true says that flanneld masquerades already.
-      ipMasq: optionalBoolean(raw, 'ipMasq') ?? flannel?.ipMasq !== true,
+      ipMasq: optionalBoolean(raw, 'ipMasq') ?? (flannel?.ipMasq !== true && !policy.internal && !policy.routed),
       hairpinMode: optionalBoolean(raw, 'hairpinMode') ?? true,
       backend: parseBackend(raw),
+      policy,
       rangeSets: flannel?.rangeSets ?? configuredRanges(ipam, config),
     },
     routes: (optionalObjects(ipam, 'routes', 'ipam.') ?? []).map(parseRoute),

@@ -40,7 +40,7 @@ export interface LinkHeader {
   readonly change: number
 }
 
-const bridge = { forwardDelay: u32(1), stpState: u32(5) }
+const bridge = { forwardDelay: u32(1), stpState: u32(5), nfCallIptables: u8(36), nfCallIp6tables: u8(37) }
 
 const bridgePort = { state: u8(1), hairpin: u8(4), isolated: u8(33) }
 

@@ -11,7 +11,7 @@ import type { Backend, PendingChange, RuleChange, RulePart } from '../backend.ts
 import { familiesOf } from '../model.ts'
 import { findIptables, finishSave, iptablesFailed, startRestore, startSave } from './program.ts'
 import { formatRestore, OUR_CHAINS, parseSave, ruleFromKey, ruleKey, type SavedRules, type TableChange } from './restore.ts'
-import { attachmentRules, baseRules, networkRules, ownerMark, type Rule } from './rule.ts'
+import { attachmentRules, baseRules, networkRules, ownerMark, type Rule, USER_CHAIN } from './rule.ts'
 
 // include/uapi/linux/netfilter.h
 const NFPROTO_IPV4 = 2
@@ -19,6 +19,7 @@ const NFPROTO_IPV6 = 10
 const FAMILIES: readonly Family[] = [4, 6]
 /** Between reading the rules and writing the difference, others may write too. */
 const ATTEMPTS = 5
+const USER = `filter ${USER_CHAIN}`
 const NOTHING: RulePart = { networks: [], attachments: [] }
 
 export const iptables: Backend = {
@@ -116,18 +117,29 @@ function difference(family: Family, change: FamilyChange, saved: SavedRules): Ta
     change.remove.filter((rule) => !wanted.has(ruleKey(rule))),
   )
   if (change.add.length > 0 || change.base === 'ensure') {
-    const add = [...base, ...change.expect, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
-    return { add, remove, createChains: chainsOf(family).filter((chain) => !saved.chains.has(chain)), deleteChains: [] }
+    const again = base.filter((rule) => isOutOfOrder(saved, rule.chain, base))
+    const missing = [...base, ...change.expect, ...change.add].filter((rule) => !saved.rules.has(ruleKey(rule)))
+    const add = [...again, ...missing.filter((rule) => !again.includes(rule))]
+    const createChains = chainsOf(family).filter((chain) => !saved.chains.has(chain))
+    return { add, remove: [...remove, ...asSaved(saved, again)], createChains, deleteChains: [] }
   }
   if (change.base === 'drop' && !usedByOthers(saved, [...base, ...remove])) {
-    return {
-      add: [],
-      remove: [...remove, ...asSaved(saved, base)],
-      createChains: [],
-      deleteChains: OUR_CHAINS.filter((chain) => saved.chains.has(chain)),
-    }
+    const deleteChains = OUR_CHAINS.filter((chain) => saved.chains.has(chain) && !(chain === USER && isFilled(saved, chain)))
+    return { add: [], remove: [...remove, ...asSaved(saved, base)], createChains: [], deleteChains }
   }
   return { add: [], remove, createChains: [], deleteChains: [] }
+}
+
+/** What stands in a chain of ours for every network has an order: where one is lost, all are written anew, in one transaction. */
+function isOutOfOrder(saved: SavedRules, chain: string, base: readonly Rule[]): boolean {
+  const wanted = base.filter((rule) => rule.chain === chain).map(ruleKey)
+  if (!chain.startsWith('TSNET-') || wanted.length < 2) return false
+  const present = [...saved.rules.keys()].filter((key) => wanted.includes(key))
+  return present.length > 0 && present.join('\n') !== wanted.join('\n')
+}
+
+function isFilled(saved: SavedRules, chain: string): boolean {
+  return [...saved.rules.keys()].some((key) => key.startsWith(`${chain} `))
 }
 
 /** @returns The rules as often as each is there: one that a firewall's reload doubled would keep its chain in use. */
@@ -141,10 +153,11 @@ function chainsOf(family: Family): readonly string[] {
   return OUR_CHAINS.filter((chain) => family === 4 || !chain.startsWith('raw '))
 }
 
-/** @returns Whether a chain of ours holds a rule that is none of `ours`. */
+/** @returns Whether a chain of ours, but the administrator's, holds a rule that is none of `ours`. */
 function usedByOthers(saved: SavedRules, ours: readonly Rule[]): boolean {
   const known = new Set(ours.map(ruleKey))
-  return [...saved.rules.keys()].some((key) => OUR_CHAINS.some((chain) => key.startsWith(`${chain} `)) && !known.has(key))
+  const chains = OUR_CHAINS.filter((chain) => chain !== USER)
+  return [...saved.rules.keys()].some((key) => chains.some((chain) => key.startsWith(`${chain} `)) && !known.has(key))
 }
 
 function removeOwner(owner: string): void {

@@ -7,9 +7,18 @@ import { attachmentRules, baseRules, networkRules } from './rule.ts'
 
 const ip = (text: string) => parseAddress(text) as IpAddress
 const prefix = (text: string) => parsePrefix(text) as IpPrefix
-const network = { bridge: 'tsnet0', subnets: [prefix('10.210.0.0/22'), prefix('fd00::/64')], masquerade: true }
+const network = {
+  bridge: 'tsnet0',
+  subnets: [prefix('10.210.0.0/22'), prefix('fd00::/64')],
+  masquerade: true,
+  snat: [],
+  icc: true,
+  internal: false,
+  trusted: [],
+}
 const port: PublishedPort = { protocol: 'tcp', hostPort: 8080, count: 1, address: ip('10.210.0.2'), containerPort: 80 }
-const specs = (ports: readonly PublishedPort[], family: 4 | 6 = 4) => attachmentRules(family, { owner: 'net/a:eth0', ports }).map(({ spec }) => spec)
+const specs = (ports: readonly PublishedPort[], family: 4 | 6 = 4) =>
+  attachmentRules(family, { owner: 'net/a:eth0', ports, direct: false }).map(({ spec }) => spec)
 const MARK = '-m comment --comment "tsnet:net/a:eth0"'
 
 test('attachmentRules() writes one rule for a port and one for a range', () => {
@@ -34,7 +43,7 @@ test('networkRules() writes nothing for a family without a subnet', () => {
 })
 
 test('parseSave() finds every rule that formatRestore() wrote', () => {
-  const rules = [...baseRules(4), ...networkRules(4, network), ...attachmentRules(4, { owner: 'net/a:eth0', ports: [port] })]
+  const rules = [...baseRules(4), ...networkRules(4, network), ...attachmentRules(4, { owner: 'net/a:eth0', ports: [port], direct: false })]
   const text = formatRestore({ add: rules, remove: [], createChains: ['nat TSNET-DNAT'], deleteChains: [] }) ?? ''
   const saved = parseSave(text.replaceAll('\n-I ', '\n-A ').replaceAll('\n-N TSNET-DNAT', '\n:TSNET-DNAT - [0:0]'))
   assert.deepEqual(new Set(saved.rules.keys()), new Set(rules.map(ruleKey)))
@@ -43,7 +52,7 @@ test('parseSave() finds every rule that formatRestore() wrote', () => {
 })
 
 test('formatRestore() deletes before it adds, and chains last', () => {
-  const [rule] = attachmentRules(4, { owner: 'net/a:eth0', ports: [port] })
+  const [rule] = attachmentRules(4, { owner: 'net/a:eth0', ports: [port], direct: false })
   assert.ok(rule !== undefined)
   const text = formatRestore({ add: [rule], remove: [rule], createChains: ['nat TSNET-DNAT'], deleteChains: ['nat TSNET-MASQ'] })
   assert.deepEqual(

@@ -105,35 +105,29 @@ function requestsFor(nft: NetlinkSocket, { add = NOTHING, expect = NOTHING, remo
   ]
 }
 
-/** What stands under the same key with other data is of an owner that is gone: the ledger has given the port to this one. */
+/** What stands in the place with other data is of an owner that is gone: the ledger has given the port to this one. */
 function replace(nft: NetlinkSocket, wanted: readonly PlacedElement[]): readonly Request[] {
-  const found = wanted.map((placed) => ({ placed, present: findElement(nft, TABLE, placed.set, keyOf(placed.element)) }))
-  const stale = found.filter(({ placed, present }) => present !== undefined && !sameElement(placed.element, present))
-  const missing = found.filter(({ placed, present }) => present === undefined || !sameElement(placed.element, present))
-  return [
-    ...grouped(
-      stale.map(({ placed }) => placed),
-      deleteElements,
-    ),
-    ...grouped(
-      missing.map(({ placed }) => placed),
-      addElements,
-    ),
-  ]
+  const stale: PlacedElement[] = []
+  const missing = wanted.filter(({ set, element }) => {
+    const present = findElement(nft, TABLE, set, keyOf(element))
+    if (present !== undefined && sameElement(element, present)) return false
+    if (present !== undefined) stale.push({ set, element: present })
+    return true
+  })
+  return [...grouped(stale, deleteElements), ...grouped(missing, addElements)]
 }
 
 /** Deletes elements that are there and ours: one that carries another's comment stays. */
 function deletePresent(nft: NetlinkSocket, unwanted: readonly PlacedElement[]): readonly Request[] {
   const ours = unwanted.filter(({ set, element }) => {
     const present = findElement(nft, TABLE, set, keyOf(element))
-    return present !== undefined && commentOf(present) === commentOf(element)
+    return present !== undefined && sameKey(present, element) && commentOf(present) === commentOf(element)
   })
   return grouped(ours, deleteElements)
 }
 
 function deleteMarked(nft: NetlinkSocket, comment: string): readonly Request[] {
-  const maps = SETS.filter(({ data }) => data !== undefined)
-  return maps.flatMap(({ name }) =>
+  return SETS.flatMap(({ name }) =>
     deleteElements(
       TABLE,
       name,
@@ -184,8 +178,15 @@ function samePlace(a: PlacedElement, b: PlacedElement): boolean {
   return placeOf(a) === placeOf(b)
 }
 
+/** An interval is found by its first key, which may lie in another one. */
+function sameKey(a: SetElement, b: SetElement): boolean {
+  return hex(a.key?.value) === hex(b.key?.value) && hex(a.keyEnd?.value) === hex(b.keyEnd?.value)
+}
+
 function sameElement(a: SetElement, b: SetElement): boolean {
-  return hex(a.data?.value) === hex(b.data?.value) && commentOf(a) === commentOf(b)
+  return (
+    sameKey(a, b) && hex(a.data?.value) === hex(b.data?.value) && a.data?.verdict?.chain === b.data?.verdict?.chain && commentOf(a) === commentOf(b)
+  )
 }
 
 function describeElement({ set, element }: PlacedElement): string {

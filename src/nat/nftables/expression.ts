@@ -21,6 +21,7 @@ const NFT_CT_STATUS = 2
 const NFT_FIB_RESULT_ADDRTYPE = 3
 const NFTA_FIB_F_DADDR = 2
 const NFT_LOOKUP_F_INV = 1
+const NFT_NAT_SNAT = 0
 const NFT_NAT_DNAT = 1
 const NFT_JUMP = 0xfffffffd
 const NFT_RETURN = 0xfffffffb
@@ -73,6 +74,20 @@ export function translate(map: string, fields: readonly Field[], to: { readonly 
   ]
 }
 
+/** Looks the fields up in a map of verdicts and does what it says; goes on when they are not in it. */
+export function decide(map: string, fields: readonly Field[]): readonly Expression[] {
+  return [...load(fields), make('lookup', expressions.lookup, { set: map, sreg: NFT_REG_1, dreg: NFT_REG_VERDICT })]
+}
+
+/** Looks the fields up in a map, and translates the source to the address found. */
+export function translateSource(map: string, fields: readonly Field[], family: 4 | 6): readonly Expression[] {
+  return [
+    ...load(fields),
+    make('lookup', expressions.lookup, { set: map, sreg: NFT_REG_1, dreg: NFT_REG_1 }),
+    make('nat', expressions.nat, { type: NFT_NAT_SNAT, family: NFPROTO[family], addressMin: NFT_REG_1 }),
+  ]
+}
+
 export function familyIs(family: 4 | 6): readonly Expression[] {
   return [meta(NFT_META_NFPROTO, NFT_REG_1), compare('is', Uint8Array.of(NFPROTO[family]))]
 }
@@ -120,11 +135,16 @@ export function toThisHost(): readonly Expression[] {
   ]
 }
 
+/** @returns The data of an element of a map of verdicts. */
+export function jumpTo(chain: string): { readonly verdict: { readonly code: number; readonly chain: string } } {
+  return { verdict: { code: NFT_JUMP, chain } }
+}
+
 const VERDICT = { accept: NF_ACCEPT, drop: NF_DROP, return: NFT_RETURN } as const
 
 export function verdict(what: keyof typeof VERDICT | { readonly jump: string }): Expression {
-  const value = typeof what === 'object' ? { code: NFT_JUMP, chain: what.jump } : { code: VERDICT[what] }
-  return make('immediate', expressions.immediate, { dreg: NFT_REG_VERDICT, data: { verdict: value } })
+  const value = typeof what === 'object' ? jumpTo(what.jump) : { verdict: { code: VERDICT[what] } }
+  return make('immediate', expressions.immediate, { dreg: NFT_REG_VERDICT, data: value })
 }
 
 export function masquerade(): Expression {

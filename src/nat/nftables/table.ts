@@ -19,6 +19,7 @@ const TYPE: Readonly<Record<Field, number>> = {
   oifname: 41,
 }
 const NF_ACCEPT = 1
+const NFT_DATA_VERDICT = 0xffffff00
 /** Tells `nft list` how to read a key that is a name. @see libnftnl include/udata.h, NFTNL_UDATA_SET_KEYBYTEORDER */
 const HOST_BYTE_ORDER = Uint8Array.of(0, 4, 1, 0, 0, 0)
 
@@ -31,8 +32,8 @@ export function declareTable(): readonly Request[] {
   const table = create(`table "${TABLE}"`, NFT_MSG.NEWTABLE)
   return [
     nftRequest(table.operation, table.type, { table: nftables.table, value: { name: TABLE, flags: 0 }, flags: table.flags }),
-    ...SETS.map(declareSet),
     ...CHAINS.map(declareChain),
+    ...SETS.map(declareSet),
     ...CHAINS.filter(({ name }) => name !== USER_CHAIN).flatMap(writeRules),
   ]
 }
@@ -52,7 +53,7 @@ function declareSet(set: SetDefinition, index: number): Request {
     flags,
     keyType: typeOf(set.key),
     keyLength: fieldsLength(set.key),
-    ...(data && { dataType: data.type, dataLength: data.length }),
+    ...(data && { dataType: data.type, ...(data.length !== undefined && { dataLength: data.length }) }),
     ...(concat || {}),
     id: index + 1,
     ...(set.key.length === 1 && { userdata: HOST_BYTE_ORDER }),
@@ -83,7 +84,9 @@ function typeOf(fields: readonly Field[]): number {
   return fields.reduce((type, field) => type * 64 + TYPE[field], 0)
 }
 
-function dataOf({ family, port }: { readonly family: 4 | 6; readonly port: boolean }): { readonly type: number; readonly length: number } {
+function dataOf(data: NonNullable<SetDefinition['data']>): { readonly type: number; readonly length?: number } {
+  if (data === 'verdict') return { type: NFT_DATA_VERDICT }
+  const { family, port } = data
   const fields: readonly Field[] = [family === 4 ? 'destination4' : 'destination6', ...(port ? (['destinationPort'] as const) : [])]
   return { type: typeOf(fields), length: fieldsLength(fields) }
 }
