@@ -70,7 +70,7 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   const context = withBackend(caller, chooseBackend(request.network, readNetwork(state, owner.network), caller))
   const { backend } = context
   using container = within(netns, openRtnetlink)
-  using established = establish(request.network, { state, backend, host, undo })
+  using established = establish({ ...request.network, backend: backend.name }, { state, backend, host, undo })
   const record = recordWishes(request, established, { host, netns, context, undo })
   const desired = desiredOf(record, established.record)
   const { fresh, formerRules, moved } = established

@@ -12,10 +12,13 @@ export function withBackend<T extends PlanContext>(context: T, name: BackendName
   return { ...context, backend: context.backends.find((backend) => backend.name === (name ?? 'iptables')) ?? context.backend }
 }
 
-/** @returns The backend that the configuration names; by `auto` the one that the network has, else iptables where it is in use. */
+/**
+ * @returns The backend that the configuration names; by `auto` iptables where it is in use, since only there its DROPs can be
+ * overruled, and else nftables. A network goes over to iptables when somebody begins to use it, and never back.
+ */
 export function chooseBackend(config: NetworkConfig, known: NetworkRecord | undefined, context: PlanContext): BackendName {
   if (config.backend !== 'auto') return config.backend
-  if (known !== undefined) return known.backend ?? 'iptables'
+  if (known !== undefined && (known.backend ?? 'iptables') === 'iptables') return 'iptables'
   return context.backends.find((backend) => backend.isInUse())?.name ?? 'nftables'
 }
 

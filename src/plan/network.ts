@@ -100,7 +100,7 @@ export function recallNetwork(config: NetworkConfig, known: NetworkRecord | unde
     known.masquerade === config.ipMasq &&
     known.gateway === config.isGateway &&
     samePolicy(known.policy ?? OPEN_POLICY, config.policy) &&
-    (config.backend === 'auto' || config.backend === (known.backend ?? 'iptables'))
+    config.backend === (known.backend ?? 'iptables')
   return same ? { ...config, bridge: known.bridge, rangeSets } : undefined
 }
 

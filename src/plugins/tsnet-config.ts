@@ -114,7 +114,7 @@ function parseBridge(raw: JsonObject): string | undefined {
 }
 
 function parseBackend(raw: JsonObject): NetworkConfig['backend'] {
-  const name = optionalString(raw, 'backend') || 'iptables'
+  const name = optionalString(raw, 'backend') || 'auto'
   if (name === 'auto' || name === 'iptables' || name === 'nftables') return name
   throw invalidField('backend', name, '"auto", "iptables" or "nftables"')
 }

@@ -56,15 +56,17 @@ const CONSTANT_NFT = `The rules never change: they look a packet up in sets and 
 the same with one published port and with ten thousand. The table goes with the last container, unless \`tsnet-user\` has rules.
 
 - \`guard\`: what another link than \`lo\` sends to 127.0.0.0/8 is dropped.
-- \`prerouting\`, \`output\`: a packet to an address of the host goes through \`publish\`; a specific host address comes before any, and a
-  single port before a range.
-- \`forward\`: your rules in \`tsnet-user\` come first. What comes from a bridge and belongs to no connection is dropped. What goes to a bridge
-  passes if it answers, if it came by a published port, or if it stays on its bridge; the rest is dropped.
-- \`postrouting\`: who gets the host's address as source.
+- \`prerouting\`, \`output\`: a packet to an address of the host goes through \`publish\`. Where a port is limited to some clients, others find
+  nothing published. A specific host address comes before any, and a single port before a range.
+- \`forward\`: your rules in \`tsnet-user\` come first. Packets of a connection that stands are done then. \`from\` says what a packet from a bridge
+  meets: one that belongs to no connection is dropped, and from an internal network every one that leaves the bridge. \`to\` says what a packet to
+  a bridge meets: it passes if it came by a published port, stays on its bridge, goes to a port that is open at the container's own address,
+  or has a trusted source; the rest is dropped.
+- \`postrouting\`: who gets which address as source.
 
 The sections below show only the sets and maps that have elements.`
 
-const CONSTANT_IPTABLES = `A jump out of each built-in chain, and tsnet's chains. A family has them as soon as a network has a subnet of it. The sections below show
+const CONSTANT_IPTABLES = `A jump out of each built-in chain, and tsnet's chains; your rules go into \`TSNET-USER\`, which comes first. A family has them as soon as a network has a subnet of it. The sections below show
 only what is added to this.`
 
 async function show(scenario: Scenario): Promise<Shown> {
@@ -103,7 +105,7 @@ function iptablesRules(printed: string): Rules {
     .split(/^(?=\*)/m)
     .slice(1)
     .map((text) => text.split('\n').map((line) => line.replace(/ \[\d+:\d+\]$/, '')))
-  const names = /\bbr-|"tsnet:/
+  const names = /\bbr-|"tsnet:|TSNET-MASQ -s /
   const kept = (wanted: (line: string) => boolean) =>
     tables
       .map(([name = '', ...lines]) => [name, ...lines.filter((line) => /^(:|-A ).*TSNET/.test(line) && wanted(line))])

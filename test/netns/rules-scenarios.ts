@@ -116,8 +116,7 @@ export const SCENARIOS: readonly Scenario[] = [
     given: '`web` with port 8080 on network `net`; `job` without ports on network `other`, 10.52.0.0/24.',
     meaning:
       'A packet from `other` to 10.50.0.2 comes from another link than `br-net` and opens a connection, so it is dropped: networks do not reach each ' +
-      'other. Port 8080 of the host is open to `job` as to everybody; there `web` sees the address of `job` with nftables, and that of its own ' +
-      'bridge with iptables, whose rule masquerades all that leaves `br-other` for another link.',
+      'other. Port 8080 of the host is open to `job` as to everybody, and `web` sees the address of `job` there.',
     attachments: [...web(WEB), { id: 'job', network: network('other', '10.52.0.0/24') }],
   },
   {
@@ -127,6 +126,45 @@ export const SCENARIOS: readonly Scenario[] = [
       'What the container sends leaves with its own address; the network outside must know the way back. What it asks of its own published port is ' +
       'still masqueraded, since the answer would otherwise not pass the host, and unasked packets from outside are still dropped.',
     attachments: [{ id: 'web', network: { ...NET, ipMasq: false }, ports: [WEB] }],
+  },
+  {
+    title: 'A port for some clients',
+    given: '`{ "hostPort": 5432, "containerPort": 5432, "protocol": "tcp", "allow": ["10.99.0.0/24", "10.77.0.1"] }`',
+    meaning:
+      'Packets of the clients that are named are translated. For all others, the host itself and other containers included, the port is not ' +
+      'published: they meet what the host answers on a closed port.',
+    attachments: web({ hostPort: 5432, containerPort: 5432, protocol: 'tcp', allow: ['10.99.0.0/24', '10.77.0.1'] }),
+  },
+  {
+    title: 'Containers kept apart',
+    given: '`"icc": false`; `web` publishes 8080, `job` nothing.',
+    meaning:
+      'What goes from `br-net` to `br-net` is dropped unless it came by a published port. Frames that stay on the bridge pass these rules too, ' +
+      'because tsnet sets `nf_call_iptables` of the bridge; where the kernel has no br_netfilter, the ports of the bridge are isolated instead.',
+    attachments: [
+      { id: 'web', network: { ...NET, icc: false }, ports: [WEB] },
+      { id: 'job', network: { ...NET, icc: false } },
+    ],
+  },
+  {
+    title: 'An internal network',
+    given: '`"internal": true`.',
+    meaning: 'Nothing passes between the bridge and another link, in either direction, answers included. Containers and the host reach each other.',
+    attachments: [{ id: 'db', network: { ...NET, internal: true } }],
+  },
+  {
+    title: 'A routed network',
+    given: '`"gatewayMode": "routed"`, port 8080 to port 80.',
+    meaning:
+      'Nothing is masqueraded. Who knows the way to 10.50.0.0/24 reaches port 80 of 10.50.0.2, and no other port; port 8080 of the host works as ever.',
+    attachments: [{ id: 'web', network: { ...NET, gatewayMode: 'routed' }, ports: [WEB] }],
+  },
+  {
+    title: 'Trusted sources, and a chosen source address',
+    given: '`"trusted": ["10.244.0.0/16"]`, `"snat": "10.99.0.3"`.',
+    meaning:
+      'Who has an address of 10.244.0.0/16, pods on other nodes for example, reaches all ports of the containers. What containers send leaves with 10.99.0.3.',
+    attachments: [{ id: 'web', network: { ...NET, trusted: ['10.244.0.0/16'], snat: '10.99.0.3' } }],
   },
   {
     title: 'A subnet from flannel',
