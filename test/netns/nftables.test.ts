@@ -93,16 +93,18 @@ for (const [from, to] of [
   })
 }
 
-hostTest('"auto" takes iptables where it is in use, else nftables, and stays with what the network has', (host) => {
+hostTest('"auto" takes nftables until somebody uses iptables, then moves there with all containers, and not back', (host) => {
   const conf = { ...DUAL_STACK, backend: 'auto' }
-  const [first, second] = [host.container('first'), host.container('second')]
-  host.mustCni('ADD', { id: 'first', netns: first, conf, runtimeConfig: publish({ hostPort: 8080 }) })
+  const add = (id: string, hostPort: number) => host.mustCni('ADD', { id, netns: host.container(id), conf, runtimeConfig: publish({ hostPort }) })
+  add('first', 8080)
   assert.match(table(host), /8080/)
   host.exec(['iptables', '-A', 'FORWARD', '-j', 'ACCEPT'])
-  host.mustCni('ADD', { id: 'second', netns: second, conf, runtimeConfig: publish({ hostPort: 8081 }) })
-  assert.match(table(host), /8081/)
-  for (const id of ['first', 'second']) host.mustCni('DEL', { id, conf })
-  host.mustCni('GC', { conf: { ...conf, 'cni.dev/valid-attachments': [] } })
-  host.mustCni('ADD', { id: 'third', netns: first, conf: { ...conf, name: 'later', bridge: 'br-later' }, runtimeConfig: publish({ hostPort: 8080 }) })
-  assert.match(rulesOf(host), /TSNET-DNAT.*8080/)
+  add('second', 8081)
+  assert.equal(table(host), '')
+  for (const port of [8080, 8081]) assert.match(rulesOf(host), new RegExp(`TSNET-DNAT.*${port}`))
+  host.exec(['iptables', '-D', 'FORWARD', '-j', 'ACCEPT'])
+  add('third', 8082)
+  assert.match(rulesOf(host), /TSNET-DNAT.*8082/)
+  for (const id of ['first', 'second', 'third']) host.mustCni('DEL', { id, conf })
+  assertNothingLeft(host)
 })

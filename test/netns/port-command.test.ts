@@ -42,7 +42,7 @@ hostTest('tsnet port add, ls and rm change what is reached, and DEL leaves nothi
   await t.test('ls', () => {
     const lines = host.exec([TSNET, 'port', 'ls', 'web']).trimEnd().split('\n')
     assert.equal(lines.length, 5)
-    assert.equal(lines[0], `net\teth0\ttcp\t0.0.0.0:8080\t${address}:80`)
+    assert.equal(lines[0], `net\teth0\ttcp\t0.0.0.0:8080\t${address}:80\tall`)
     const [listed] = JSON.parse(host.exec([TSNET, 'port', 'ls', 'web', '--json']))
     assert.deepEqual([listed.network, listed.containerID, listed.ifname, listed.ports.length], ['net', 'web', 'eth0', 5])
   })
