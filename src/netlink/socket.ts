@@ -74,10 +74,15 @@ export class NetlinkSocket implements Disposable {
     closeSync(this.#fd)
   }
 
-  /** Sends a request and waits for its ack. @throws KernelError with the extended ack's text */
-  execute(request: Request): void {
+  /**
+   * Sends a request and waits for its ack.
+   * @param absent An errno that is no error.
+   * @returns false when the kernel refused with `absent`
+   * @throws KernelError with the extended ack's text
+   */
+  execute(request: Request, absent?: number): boolean {
     this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
-    this.#receive(request.operation, () => false)
+    return this.#receive(request.operation, () => false, absent)
   }
 
   /** Asks for one object. @returns What `decode` made of the answer, or undefined when the kernel refuses with `absent`, an errno */

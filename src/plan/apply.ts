@@ -33,14 +33,18 @@ export interface ApplyContext {
   readonly lastOfBackend: () => boolean
   /** Hears of a route that another interface of the container has already: the first one stays. */
   readonly onRouteTaken: (route: RouteOptions) => void
+  /** Done before the links are made: another process writes the rules meanwhile, so that it costs no time. */
+  readonly whileRulesAreWritten?: () => void
 }
 
 /** @throws KernelError or TsnetError of the step that failed; those before it are registered in `context.undo` */
 export function apply(steps: readonly Step[], context: ApplyContext): void {
   const pending: PendingChange[] = []
   for (const step of steps) {
-    if (step.kind === 'writeRules') pending.push(startRules(step.rules, context))
-    else perform(step, context)
+    if (step.kind === 'writeRules') {
+      pending.push(startRules(step.rules, context))
+      context.whileRulesAreWritten?.()
+    } else perform(step, context)
   }
   for (const change of pending) change.finish()
 }

@@ -7,7 +7,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
 import type { PublishedPort } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
-import { forgetConnections } from '../nat/stale-connections.ts'
+import { forgetAddresses, forgetFormer, forgetLeftBehind } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
@@ -24,7 +24,16 @@ import { type Network, type NetworkConfig, readNetwork, writeNetwork } from './n
 import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
-import { type AttachmentRecord, listLiveNetworks, readRecord, recordedPort, recordPort, removeRecord, writeRecord } from './record.ts'
+import {
+  type AttachmentRecord,
+  listLiveNetworks,
+  readRecord,
+  recordedAddresses,
+  recordedPort,
+  recordPort,
+  removeRecord,
+  writeRecord,
+} from './record.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
 import { UndoStack } from './undo.ts'
 import { acquireAddresses, portsFor, routesFor, routesWithout, type Wishes } from './wishes.ts'
@@ -82,6 +91,8 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   }
   const lastOfBackend = () => liveNetworksOn(state, backend.name).every((live) => live === owner.network)
   const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
+  const addresses = recordedAddresses(record)
+  undo.push('connections', () => forgetAddresses(addresses))
   const taken: RouteOptions[] = []
   const onRouteTaken = (route: RouteOptions) => taken.push(route)
   apply(diff(desired, observeHost(desired, established.bridge)), {
@@ -95,8 +106,9 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
     alone,
     lastOfBackend,
     onRouteTaken,
+    whileRulesAreWritten: () => forgetLeftBehind(addresses),
   })
-  forgetConnections(record.ports.map(recordedPort), 'current')
+  forgetFormer(record.ports.map(recordedPort))
   const finished = { ...record, state: 'attached' as const, routes: routesWithout(record.routes, taken) }
   writeRecord(state, finished)
   undo.commit()

@@ -7,10 +7,10 @@ import { leaseOwner } from '../ipam/lease.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
-import { forgetConnections } from '../nat/stale-connections.ts'
+import { forgetAddresses } from '../nat/stale-connections.ts'
 import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { type Family, parsePrefix } from '../wire/ip-address.ts'
+import type { Family, IpAddress } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
@@ -18,7 +18,7 @@ import { type NetworkRecord, readNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
-import { type AttachmentRecord, listOwners, readRecord, removeRecord } from './record.ts'
+import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
 export interface DetachContext extends PlanContext {
@@ -47,7 +47,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const errors = new Attempts()
   if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
   errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
-  errors.try(() => record && forgetConnections(heldPorts(record), 'none'))
+  errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))
   errors.try(() => releaseLeases(owner, record, context))
   errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), heldPorts(record)))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
@@ -60,10 +60,12 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   const errors = new Attempts()
   errors.try(() => removeRecord(context.state, owner))
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
+  const addresses = errors.try(() => heldAddresses(owner, undefined, context)) ?? []
   const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
   if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   if (link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
+  errors.try(() => forgetAddresses(addresses))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   return link !== undefined || leases > 0
 }
@@ -136,16 +138,20 @@ function findOwnBridge(network: NetworkRecord, host: NetlinkSocket, port?: numbe
   return bridge && listLinks(host).every(({ index, master }) => master !== bridge.index || index === port) ? bridge : undefined
 }
 
+/** @returns The addresses under which others may have connections with the attachment: leases come before the record names them. */
+function heldAddresses(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): readonly IpAddress[] {
+  if (record !== undefined) return recordedAddresses(record)
+  using store = openExistingSubnet(networkFolder(context.state, owner.network))
+  return store?.leasesOf(leaseOwner(owner.containerID, owner.ifname)) ?? []
+}
+
 /** @returns How many were released. */
 function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): number {
   using store = openExistingSubnet(networkFolder(context.state, owner.network))
   const holder = leaseOwner(owner.containerID, owner.ifname)
   if (store === undefined) return 0
   if (record === undefined || record.state === 'adding') return store.releaseAll(holder).length
-  return record.addresses.filter(({ address }) => {
-    const prefix = parsePrefix(address)
-    return prefix !== undefined && store.release(holder, prefix.address)
-  }).length
+  return recordedAddresses(record).filter((address) => store.release(holder, address)).length
 }
 
 function isLast(owner: Owner, context: DetachContext): boolean {

@@ -6,7 +6,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { formatHostPort, type PublishedPort, portsConflict, targetsOverlap } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
-import { forgetConnections } from '../nat/stale-connections.ts'
+import { forgetFormer, forgetWithdrawn } from '../nat/stale-connections.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
 import { readNetwork } from './network.ts'
@@ -36,17 +36,18 @@ export function publishPorts(owner: Owner, wishes: readonly PortWish[], caller: 
   using undo = new UndoStack(context.warn)
   const added = claim(record, fresh, { context, undo })
   const ports = [...again, ...added]
+  undo.push('connections', () => forgetWithdrawn(added))
   undo.push('rules', () => context.backend.startChange({ remove: rulesOf(record, added), base: 'keep' }).finish())
   const expect = { networks: network === undefined ? [] : rulesOfNetwork(network), attachments: [] }
   // A person waits for this one: the rules are read, so that what is there is not written twice.
   context.backend.startChange({ add: rulesOf(record, ports), expect, base: 'ensure' }).finish()
-  forgetConnections(added, 'current')
+  forgetFormer(added)
   undo.commit()
   return ports.map(recordPort)
 }
 
 /**
- * Withdraws the ports that are chosen. New connections are refused from then on, those of UDP that stand are forgotten.
+ * Withdraws the ports that are chosen. New connections are refused from then on, those that stand are cut off.
  * @returns The ports that were withdrawn
  * @throws TsnetError with CNI code 3 for an attachment that is not complete, or when rules could not be removed; then the next change, or DEL, does it
  */
@@ -68,7 +69,7 @@ function completeWithdrawal(record: AttachmentRecord, context: PlanContext): Att
   if (leaving.length === 0) return rest
   const ports = leaving.map(recordedPort)
   context.backend.startChange({ remove: rulesOf(record, ports), base: 'keep' }).finish()
-  forgetConnections(ports, 'none')
+  forgetWithdrawn(ports)
   releasePorts(ledgerOf(context.state), ownerText(record), ports)
   writeRecord(context.state, rest)
   return rest

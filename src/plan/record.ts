@@ -2,7 +2,7 @@
 import { rmdirSync } from 'node:fs'
 import { isErrno } from '../error.ts'
 import type { Protocol, PublishedPort } from '../nat/model.ts'
-import { formatAddress, formatPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { formatAddress, formatPrefix, type IpAddress, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { Owner } from './owner.ts'
 import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
@@ -100,6 +100,11 @@ export function listOwners(state: StateFolder, network: string): readonly Owner[
 /** @returns The names of the networks that have an attachment. */
 export function listLiveNetworks(state: StateFolder): readonly string[] {
   return namesIn(`${state.root}/attachments`).filter((network) => listOwners(state, network).length > 0)
+}
+
+/** @returns The addresses without their prefix lengths. */
+export function recordedAddresses({ addresses }: AttachmentRecord): readonly IpAddress[] {
+  return addresses.flatMap(({ address }) => parsePrefix(address)?.address ?? [])
 }
 
 export function recordPort(port: PublishedPort): RecordedPort {

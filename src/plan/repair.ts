@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { describe, TsnetError } from '../error.ts'
-import { forgetConnections } from '../nat/stale-connections.ts'
+import { forgetFormer } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { findNetns, type Netns, within } from '../sys/netns.ts'
@@ -147,10 +147,7 @@ function repairRules(records: readonly AttachmentRecord[], { known, shared, cont
     using _lock = lockHost(context.state)
     context.backend.startChange({ add: rules, base: 'ensure' }).finish()
     // Without the rules, packets of a client that goes on sending have made an entry that leads nowhere, and keep it alive.
-    forgetConnections(
-      records.flatMap(({ ports }) => ports.map(recordedPort)),
-      'current',
-    )
+    forgetFormer(records.flatMap(({ ports }) => ports.map(recordedPort)))
     const [still] = context.backend.findMissing(rules)
     if (still !== undefined) throw new TsnetError('TSNET_REPAIR', `Cannot repair the rules of "${shared.network}": "${still}" has vanished again`)
   }

@@ -1,9 +1,10 @@
-/** Against bytes that `ip` sent and the kernel answered (test/golden/capture.mjs): values, and the same bytes again. */
+/** Against bytes that `ip` and `conntrack` sent and the kernel answered (test/golden/capture.mjs): values, and the same bytes again. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { decodeAddress, encodeAddress } from './address.ts'
 import type { ByteWriter } from './byte-writer.ts'
+import { decodeConntrack, encodeConntrack, IPCTNL_MSG_CT_DELETE } from './conntrack.ts'
 import { addressFromBytes, formatAddress } from './ip-address.ts'
 import { decodeLink, encodeLink } from './link.ts'
 import { decodeAck, decodeMessages, encodeMessage, type Message } from './netlink-message.ts'
@@ -15,7 +16,9 @@ interface Capture {
   readonly answer: string
 }
 
-const { captures } = JSON.parse(readFileSync('test/golden/rtnetlink.json', 'utf8')) as { captures: readonly Capture[] }
+const captures = ['rtnetlink', 'conntrack'].flatMap(
+  (file) => (JSON.parse(readFileSync(`test/golden/${file}.json`, 'utf8')) as { captures: readonly Capture[] }).captures,
+)
 
 function captured(name: string, side: 'request' | 'answer' = 'request'): Message {
   const capture = captures.find((entry) => entry.name === name)
@@ -107,6 +110,34 @@ for (const [name, gateway] of [
     if (name === 'addRouteMetrics') assert.deepEqual([route.table, route.attributes.metrics], [1000, { mtu: 1300, advmss: 1200 }])
   })
 }
+
+for (const [name, family, number, ends] of [
+  ['getTracked4', 2, 17, ['10.99.0.2', '10.99.0.1', '10.50.0.2', '10.99.0.2']],
+  ['getTracked6', 10, 6, ['fd00:99::2', 'fd00:99::1', 'fd00:50::2', 'fd00:99::2']],
+] as const) {
+  test(`conntrack table reads and writes a connection as the kernel tells it: ${name}`, () => {
+    const { body } = captured(name, 'answer')
+    const { original, reply, id, ...connection } = decodeConntrack(body)
+    assert.deepEqual([connection.family, original?.protocol?.number, original?.protocol?.sourcePort, id?.length], [family, number, 40_000, 4])
+    const tuples = { ...(original && { original }), ...(reply && { reply }) }
+    const ours = encodeMessage({ type: 0, flags: 0, sequence: 0 }, (w) => encodeConntrack(w, family, tuples)).subarray(16)
+    assert.deepEqual(ours, body.subarray(0, ours.length))
+    const bytes = [original?.ip, reply?.ip].flatMap((ip) => [ip?.v4Source ?? ip?.v6Source, ip?.v4Destination ?? ip?.v6Destination])
+    const texts = bytes.map((address) => formatAddress(addressFromBytes(address ?? new Uint8Array())))
+    assert.deepEqual(texts, ends)
+  })
+}
+
+test('decodeConntrack() refuses what is short', () => assert.throws(() => decodeConntrack(Buffer.alloc(3)), /Conntrack message is short/))
+
+test('a deletion names the connection as conntrack does', () => {
+  const message = captured('forget4')
+  assert.equal(message.type, IPCTNL_MSG_CT_DELETE)
+  const { family, original } = decodeConntrack(message.body)
+  const ours = encodeMessage({ type: message.type, flags: 0, sequence: 0 }, (w) => encodeConntrack(w, family, { ...(original && { original }) }))
+  // What follows the tuple in conntrack's request the kernel does not look at.
+  assert.deepEqual(ours.subarray(16), message.body.subarray(0, ours.length - 16))
+})
 
 test('decodeAck() reads success and refusal', () => {
   assert.deepEqual(decodeAck(captured('createBridge', 'answer')), { errno: 0, text: undefined })

@@ -1,9 +1,9 @@
-// Captures what `ip` sends to the kernel and what the kernel answers, byte by byte, into rtnetlink.json.
-// Run as root: unshare -nm node test/golden/capture.mjs
+// Captures what `ip` and `conntrack` send to the kernel and what the kernel answers, byte by byte, into rtnetlink.json and conntrack.json.
+// Run as root: unshare -nm node test/golden/capture.mjs [rtnetlink | conntrack]
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 
-const COMMANDS = {
+const RTNETLINK = {
   createBridge: 'ip link add name br0 address 02:00:00:00:00:01 mtu 1400 type bridge stp_state 0',
   createVeth: 'ip link add name v0 mtu 1400 master br0 type veth peer name eth0 mtu 1400 address 02:00:00:00:00:02',
   setBridgePort: 'ip link set dev v0 type bridge_slave hairpin on isolated off',
@@ -20,15 +20,34 @@ const COMMANDS = {
   deleteLink: 'ip link del dev v0',
 }
 
-execFileSync('ip', ['link', 'set', 'lo', 'up'])
-const captures = Object.entries(COMMANDS).map(([name, command]) => {
-  const log = `/tmp/golden.${process.pid}`
-  spawnSync('strace', ['-e', 'trace=sendmsg,recvmsg', '-e', 'read=3,4', '-e', 'write=3,4', '-o', log, ...command.split(' ')])
-  const { requests, answers } = parse(readFileSync(log, 'utf8'))
-  return { name, command, request: requests.at(-1), answer: name === 'getPort' ? answers.reduce((a, b) => (b.length > a.length ? b : a)) : answers.at(-1) }
-})
-const about = `captured with ${execFileSync('ip', ['-V'], { encoding: 'utf8' }).trim()}, Linux ${execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim()}`
-writeFileSync('test/golden/rtnetlink.json', `${JSON.stringify({ about, captures }, undefined, 1)}\n`)
+const CONNTRACK = {
+  track4: 'conntrack -I -p udp -s 10.99.0.2 -d 10.99.0.1 --sport 40000 --dport 8053 -r 10.50.0.2 -q 10.99.0.2 --reply-port-src 53 --reply-port-dst 40000 -t 60',
+  track6: 'conntrack -I -p tcp -s fd00:99::2 -d fd00:99::1 --sport 40000 --dport 8080 -r fd00:50::2 -q fd00:99::2 --reply-port-src 80 --reply-port-dst 40000 -t 60 --state ESTABLISHED',
+  getTracked4: 'conntrack -L -f ipv4',
+  getTracked6: 'conntrack -L -f ipv6',
+  forget4: 'conntrack -D -p udp --dport 8053',
+}
+
+const which = process.argv[2]
+if (which !== 'conntrack') {
+  execFileSync('ip', ['link', 'set', 'lo', 'up'])
+  capture('rtnetlink', RTNETLINK, ['ip', '-V'])
+}
+if (which !== 'rtnetlink') capture('conntrack', CONNTRACK, ['conntrack', '-V'])
+
+function capture(file, commands, [program, version]) {
+  const captures = Object.entries(commands).map(([name, command]) => {
+    const log = `/tmp/golden.${process.pid}`
+    spawnSync('strace', ['-e', 'trace=sendmsg,sendto,recvmsg', '-e', 'read=3,4', '-e', 'write=3,4', '-o', log, ...command.split(' ')])
+    const { requests, answers } = parse(readFileSync(log, 'utf8'))
+    rmSync(log)
+    const answer = name.startsWith('get') ? answers.reduce((a, b) => (b.length > a.length ? b : a)) : answers.at(-1)
+    return { name, command, request: requests.at(-1), answer }
+  })
+  const told = (name, ...args) => execFileSync(name, args, { encoding: 'utf8' }).trim()
+  const about = `captured with ${told(program, version)}, Linux ${told('uname', '-r')}`
+  writeFileSync(`test/golden/${file}.json`, `${JSON.stringify({ about, captures }, undefined, 1)}\n`)
+}
 
 /** Gathers the hex dumps that strace prints after each call. */
 function parse(text) {
@@ -36,8 +55,10 @@ function parse(text) {
   const answers = []
   let list = answers
   for (const line of text.split('\n')) {
-    if (line.startsWith('sendmsg(')) list = requests
-    else if (line.startsWith('recvmsg(')) list = line.includes('MSG_PEEK') ? [] : answers
+    if (/^send(msg|to)\(/.test(line)) list = requests
+    // Of what has but one buffer, strace does not say where it begins.
+    if (line.startsWith('sendto(')) list.push('')
+    if (line.startsWith('recvmsg(')) list = line.includes('MSG_PEEK') ? [] : answers
     else if (/^ \* \d+ bytes in buffer 0/.test(line)) list.push('')
     else if (line.startsWith(' | ')) list[list.length - 1] += line.slice(10, 59).replaceAll(' ', '')
   }

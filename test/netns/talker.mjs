@@ -6,10 +6,11 @@ import { createInterface } from 'node:readline'
 const TIMEOUT_MS = 5000
 const RETRY_MS = 200
 const servers = new Map()
+const held = new Map()
 
 const actions = {
   /** Answers everything with who is speaking and whom it hears. */
-  serve: ({ protocol, address, port, name }) =>
+  serve: ({ protocol, address, port, name, standing }) =>
     new Promise((resolve, reject) => {
       const document = (peer, peerPort) => JSON.stringify({ name, peer: plain(peer), peerPort, port })
       if (protocol === 'udp') {
@@ -20,14 +21,23 @@ const actions = {
         return
       }
       const server = createServer((socket) => {
+        const answer = document(socket.remoteAddress, socket.remotePort)
         socket.on('error', () => {})
-        socket.end(document(socket.remoteAddress, socket.remotePort))
+        if (standing) socket.on('data', () => socket.write(answer))
+        else socket.end(answer)
       })
       server.once('error', reject)
       server.listen({ port, host: address, ipv6Only: address.includes(':') }, () => resolve(keep(protocol, address, port, server)))
     }),
   close: ({ protocol, address, port }) => new Promise((resolve) => servers.get(`${protocol} ${address} ${port}`).close(() => resolve({}))),
   ask: (question) => (question.protocol === 'udp' ? askUdp(question) : askTcp(question)),
+  /** Opens a TCP connection to a standing server, or goes on with the one that it opened before. */
+  hold: (question) => say(connection(question), question),
+  drop: async (question) => {
+    held.get(nameOf(question)).destroy()
+    held.delete(nameOf(question))
+    return {}
+  },
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -50,6 +60,28 @@ function askTcp({ address, port, localAddress, localPort, timeoutMs = TIMEOUT_MS
     socket.once('error', reject)
     socket.once('end', () => resolve(JSON.parse(text)))
   })
+}
+
+function connection({ address, port, localPort }) {
+  const name = nameOf({ address, port, localPort })
+  const socket = held.get(name) ?? createConnection({ host: address, port, ...(localPort && { localPort }) }).on('error', () => {})
+  held.set(name, socket)
+  return socket
+}
+
+function say(socket, { timeoutMs = TIMEOUT_MS }) {
+  return new Promise((resolve, reject) => {
+    const limit = setTimeout(() => reject(new Error('no answer')), timeoutMs)
+    socket.once('error', reject)
+    socket.once('close', () => reject(new Error('closed')))
+    socket.once('data', (data) => resolve(JSON.parse(data)))
+    socket.write('?')
+    socket.once('close', () => clearTimeout(limit)).once('data', () => clearTimeout(limit))
+  })
+}
+
+function nameOf({ address, port, localPort }) {
+  return `${address} ${port} ${localPort ?? ''}`
 }
 
 /** A datagram may get lost, so it is sent again until the answer comes. */

@@ -48,9 +48,12 @@ export class Talker {
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#receive(line))
   }
 
-  /** Returns when the port is open. @throws Error with the errno name */
-  async serve(endpoint: Endpoint, name: string): Promise<void> {
-    await this.#send('serve', { ...endpoint, name })
+  /**
+   * Returns when the port is open. @throws Error with the errno name
+   * @param more `standing`: TCP connections stay open, and everything that comes is answered.
+   */
+  async serve(endpoint: Endpoint, name: string, more: { readonly standing?: boolean } = {}): Promise<void> {
+    await this.#send('serve', { ...endpoint, name, ...more })
   }
 
   async close(endpoint: Endpoint): Promise<void> {
@@ -60,6 +63,16 @@ export class Talker {
   /** @throws Error with the errno name, or "no answer" */
   ask(question: Question): Promise<Answer> {
     return this.#send('ask', question)
+  }
+
+  /** Asks a standing server over a connection that stays open, the same for the same question. @throws Error with the errno name, "closed" or "no answer" */
+  hold(question: Question): Promise<Answer> {
+    return this.#send('hold', question)
+  }
+
+  /** Closes what `hold` opened. */
+  async drop(question: Question): Promise<void> {
+    await this.#send('drop', question)
   }
 
   stop(): Promise<void> {
