@@ -81,9 +81,14 @@ export function throughputCase(options: CaseOptions): readonly Row[] {
       ]
     })
     const nat = summaries[BACKENDS.length + 1]
-    return nat === undefined
-      ? rows
-      : [...rows, { case: `${title}, by hand with NAT`, subject: nat, against: 'by hand', other, ratio: nat.median / other.median }]
+    if (nat === undefined) throw new Error('A series is missing')
+    const toNat = BACKENDS.flatMap((backend, n) => {
+      const subject = summaries[n]
+      return subject === undefined
+        ? []
+        : [{ case: `${title}, ${backend}`, subject, against: 'by hand with NAT', other: nat, ratio: subject.median / nat.median }]
+    })
+    return [...rows, ...toNat]
   })
 }
 
