@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import type { Argv, CommandModule } from 'yargs'
 import { parseMac } from '../cni/capabilities.ts'
 import { pluginInput } from '../cni/conflist.ts'
-import { field, type JsonObject, present, quote } from '../cni/json.ts'
+import { field, type JsonObject, omitFields, present, quote } from '../cni/json.ts'
 import { checkContainerID, type Environment } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
@@ -46,6 +46,7 @@ function options(yargs: Argv): Argv {
     .option('ip', { type: 'string', array: true, nargs: 1, describe: 'Ask for this address; may be repeated, for one of each subnet' })
     .option('mac', { type: 'string', requiresArg: true, describe: 'MAC address of the interface' })
     .option('ifname', { type: 'string', requiresArg: true, describe: `Name of the interface in the namespace [default: ${DEFAULT_IFNAME}]` })
+    .option('guard', { type: 'boolean', describe: 'Let it send only with its own MAC and IP addresses' })
     .option('id', { type: 'string', requiresArg: true, describe: 'Container id [default: that of the namespace, or its name]' })
     .example([
       ['$0 attach web -p 8080:80', 'Attach /run/netns/web, port 80 as port 8080 of this host'],
@@ -69,7 +70,7 @@ async function attach(args: Arguments, shell: Shell): Promise<void> {
   const containerID = chooseContainerID(namespace, listAttachments(context.state), wantedID)
   const owner: Owner = { network, containerID, ifname }
   const environment: Environment = { command: 'ADD', containerID, netns: namespace.path, ifname, path: '', args: '', netnsOverride: false }
-  const result = runPlugin({ entry: 'tsnet', environment, input: configure(definition, wishes) }, context)
+  const result = runPlugin({ entry: 'tsnet', environment, input: configure(definition, wishes, flag(args, 'guard')) }, context)
   const record = readRecord(context.state, owner)
   // A CNI result has no place for host ports, and a caller that left their choice to tsnet wants to know them.
   if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify({ ...Object(result), ports: record?.ports ?? [] }, undefined, 2)}\n`)
@@ -98,7 +99,7 @@ function readMac(mac: string): string {
 }
 
 /** @throws TsnetError TSNET_DEFINITION when the definition refuses what is asked for */
-function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject): string {
+function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject, guard: boolean): string {
   const declared = field(plugin, 'capabilities') as JsonObject
   const refused = Object.keys(wishes).find((capability) => declared[capability] !== true)
   if (refused !== undefined) {
@@ -110,7 +111,8 @@ function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject
       },
     )
   }
-  return JSON.stringify(pluginInput(list, plugin, { capabilityArgs: wishes }))
+  const guarded = guard ? { ...omitFields(plugin, 'macspoofchk'), macspoofchk: true } : plugin
+  return JSON.stringify(pluginInput(list, guarded, { capabilityArgs: wishes }))
 }
 
 /**

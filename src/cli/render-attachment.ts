@@ -59,7 +59,17 @@ export function formatAttachment(style: Style, { owner, record, status }: Attach
     ...head,
     ['Namespace', [`${record.netns.path} (inode ${record.netns.inode})`]],
     ['Created', [record.created]],
-    ['Interface', [[record.ifname, ...(record.mac === undefined ? [] : [`mac ${record.mac}`]), `mtu ${record.mtu}`].join('  ')]],
+    [
+      'Interface',
+      [
+        [
+          record.ifname,
+          ...(record.mac === undefined ? [] : [`mac ${record.mac}`]),
+          `mtu ${record.mtu}`,
+          ...(record.guarded === true ? ['guarded'] : []),
+        ].join('  '),
+      ],
+    ],
     ['Address', record.addresses.map(({ address, gateway }) => (gateway === undefined ? address : `${address}  gateway ${gateway}`))],
     ['Route', record.routes.map(({ dst, gw }) => (gw === undefined ? dst : `${dst} via ${gw}`))],
     ['Bridge', [`${record.bridge}${record.bridgeMac === undefined ? '' : `  mac ${record.bridgeMac}`}`]],

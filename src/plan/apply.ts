@@ -7,6 +7,7 @@ import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
 import type { Backend, PendingChange, RulePart } from '../nat/backend.ts'
 import type { NetworkRules } from '../nat/model.ts'
+import { guardSources, unguardSources } from '../nat/source-guard/guard.ts'
 import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
@@ -96,6 +97,9 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
     case 'addRoute':
       if (!ensureRoute(container, indexOf(container, step.ifname), step.route)) context.onRouteTaken(step.route)
       return
+    case 'guardSources':
+      undo.push('guard of the sources', () => unguardSources(() => step.guard, true))
+      return guardSources(step.guard)
     case 'announce':
       return announce(step, context)
   }

@@ -34,6 +34,7 @@ import {
   removeRecord,
   writeRecord,
 } from './record.ts'
+import { siblingsOf } from './source-guard.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
 import { UndoStack } from './undo.ts'
 import { acquireAddresses, portsFor, routesFor, routesWithout, type Wishes } from './wishes.ts'
@@ -81,7 +82,7 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   using container = within(netns, openRtnetlink)
   using established = establish({ ...request.network, backend: backend.name }, { state, backend, host, undo })
   const record = recordWishes(request, established, { host, netns, context, undo })
-  const desired = desiredOf(record, established.record)
+  const desired = desiredOf(record, established.record, siblingsOf(state, record))
   const { fresh, formerRules, moved } = established
   if (moved !== undefined) {
     const from = withBackend(context, moved.backend).backend
@@ -183,6 +184,7 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
     // Where the kernel lets frames that stay on a bridge pass the rules, these keep containers apart, and know published ports.
     ...(!network.policy.icc && readSysctl('net/bridge/bridge-nf-call-iptables') === undefined && { isolated: true }),
     ...(network.policy.routed && { direct: true }),
+    ...(network.sourceGuard && { guarded: true }),
     mtu: network.mtu ?? bridge?.mtu ?? defaultRouteMtu(host) ?? ETHERNET_MTU,
     mac: request.mac ?? macToText(randomMac()),
     hostMac: macToText(randomMac()),

@@ -13,6 +13,7 @@ import { readNetwork } from './network.ts'
 import { observeAll } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { type AttachmentRecord, readRecord } from './record.ts'
+import { siblingsOf } from './source-guard.ts'
 import { lockNetwork, networkFolder } from './state-folder.ts'
 
 /**
@@ -33,7 +34,7 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
   using container = openNetns(netns)
   using host = openRtnetlink()
   const { backend } = withBackend(context, network.backend)
-  const desired = desiredOf(record, network)
+  const desired = desiredOf(record, network, siblingsOf(context.state, record))
   const steps = diff(desired, observeAll(host, desired, { netns: container, backend }))
   const lacking = [...steps.map(describeStep), ...lostLeases(record, context)]
   if (record.state === 'adding') lacking.unshift('its end: the ADD did not complete')

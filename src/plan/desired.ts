@@ -2,12 +2,14 @@
 import { macToBytes } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
+import type { SourceGuard } from '../nat/source-guard/element.ts'
 import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
 import { gatewaysOf, type Network, type NetworkRecord, subnetsOf } from './network.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
+import { guardOf } from './source-guard.ts'
 
 export interface Sysctl {
   /** Path below /proc/sys. */
@@ -35,10 +37,16 @@ export interface Desired {
   readonly mtu: number
   readonly hostSysctls: readonly Sysctl[]
   readonly rules: RulePart
+  /** Present when it may send only what is its own. */
+  readonly guard?: SourceGuard
 }
 
-/** @returns What the record of an attachment promises. The network's record adds what all its attachments share. */
-export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Desired {
+/**
+ * @param network Adds what all its attachments share.
+ * @param siblings The other interfaces of the container.
+ * @returns What the record of an attachment promises
+ */
+export function desiredOf(record: AttachmentRecord, network: NetworkRecord, siblings: readonly AttachmentRecord[] = []): Desired {
   const addresses = record.addresses.flatMap(({ address }) => parsePrefix(address) ?? [])
   const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
   const families = ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.family === family))
@@ -61,11 +69,12 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord): Des
       mac: macToBytes(record.mac),
       addresses,
       routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
-      sysctls: containerSysctls(record.ifname, families.includes(6)),
+      sysctls: containerSysctls(record, families.includes(6)),
     },
     mtu: record.mtu,
     hostSysctls: network.gateway ? hostSysctls(record.bridge, families) : [],
     rules: { networks: rulesOfNetwork(network), attachments: [rulesOfAttachment(record, record.ports.map(recordedPort))] },
+    ...(record.guarded === true && { guard: guardOf(record, siblings) }),
   }
 }
 
@@ -75,12 +84,18 @@ export function aliasOf(owner: Owner): string {
 }
 
 /**
- * @param more Whether tsnet makes the bridge, whether the subnet was chosen, and former subnets that still have attachments
+ * @param more Whether tsnet makes the bridge, whether the subnet was chosen, former subnets that still have attachments, and whether some are guarded
  * @returns The network's record as it is once the network is set up
  */
 export function networkRecordOf(
   network: Network,
-  more: { readonly created: boolean; readonly chosen: boolean; readonly keep: readonly string[]; readonly backend: BackendName },
+  more: {
+    readonly created: boolean
+    readonly chosen: boolean
+    readonly keep: readonly string[]
+    readonly guarded: boolean
+    readonly backend: BackendName
+  },
 ): NetworkRecord {
   return {
     bridge: network.bridge,
@@ -89,6 +104,7 @@ export function networkRecordOf(
     gateway: network.isGateway,
     policy: network.policy,
     backend: more.backend,
+    ...((network.sourceGuard || more.guarded) && { sourceGuard: true }),
     subnets: [...new Set([...subnetsOf(network.rangeSets).map(formatPrefix), ...more.keep])],
     chosen: more.chosen,
   }
@@ -118,7 +134,7 @@ export function hostSysctls(bridge: string, families: readonly Family[]): readon
 }
 
 /** No waiting for duplicate address detection, no addresses by router advertisement; neighbours hear of a new address. */
-function containerSysctls(ifname: string, v6: boolean): readonly Sysctl[] {
+function containerSysctls({ ifname, guarded }: AttachmentRecord, v6: boolean): readonly Sysctl[] {
   const arp = { key: `net/ipv4/conf/${ifname}/arp_notify`, value: '1' }
   if (!v6) return [arp]
   const conf = `net/ipv6/conf/${ifname}`
@@ -128,6 +144,8 @@ function containerSysctls(ifname: string, v6: boolean): readonly Sysctl[] {
     { key: `${conf}/accept_dad`, value: '0' },
     { key: `${conf}/accept_ra`, value: '0' },
     { key: `${conf}/ndisc_notify`, value: '1' },
+    // The guard lets the link-local address pass that follows from the MAC address.
+    ...(guarded === true ? [{ key: `${conf}/addr_gen_mode`, value: '0' }] : []),
   ]
 }
 

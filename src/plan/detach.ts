@@ -7,6 +7,7 @@ import { leaseOwner } from '../ipam/lease.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
+import { dropUnusedGuard, unguardOwner, unguardSources } from '../nat/source-guard/guard.ts'
 import { forgetAddresses } from '../nat/stale-connections.ts'
 import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -18,6 +19,7 @@ import { type NetworkRecord, readNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
+import { dropUnusedGuard, unguardOwner, unguardSources } from '../nat/source-guard/guard.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
@@ -74,6 +76,7 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
 function removeMarked(owner: Owner, context: PlanContext): void {
   const errors = new Attempts()
   for (const backend of context.backends) errors.try(() => backend.removeOwner(ownerMarkText(owner)))
+  errors.try(() => unguardOwner({ owner: ownerMarkText(owner), name: hostVethName(owner) }, true))
   errors.finish('Cannot remove the rules')
 }
 
@@ -106,8 +109,18 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   }
   const pending = errors.try(() => context.backend.startChange(change))
   errors.try(() => deleteOwnLinks(owner, network, host))
+  // Behind the links, so that the container never sends without it.
+  errors.try(() => removeGuard(owner, { record, network, host, context }))
   errors.try(() => pending?.finish())
   errors.finish('Cannot remove what the kernel holds')
+}
+
+/** Without a record, or with one that may not be complete, it goes with all else that is marked. */
+function removeGuard(owner: Owner, { record, network, context }: Removal): void {
+  const last = network !== undefined
+  if (record?.guarded === true && record.state === 'adding') unguardOwner({ owner: ownerMarkText(owner), name: record.hostVeth }, last)
+  else if (record?.guarded === true) unguardSources(() => guardOf(record, siblingsOf(context.state, record)), last)
+  else if (network?.sourceGuard === true) dropUnusedGuard()
 }
 
 /** Deletes bridge and rules of a network without attachments, for when the last DEL did not get so far. */
@@ -120,6 +133,7 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
   const bridge = findOwnBridge(network, host)
   if (bridge !== undefined) deleteLink(host, bridge.index)
+  if (network.sourceGuard === true) dropUnusedGuard()
   pending.finish()
 }
 

@@ -2,6 +2,7 @@
 import { macToText } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
+import type { SourceGuard } from '../nat/source-guard/element.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
 import { RT_TABLE_MAIN } from '../wire/route.ts'
 import type { Desired, Sysctl } from './desired.ts'
@@ -31,11 +32,13 @@ export type Step =
   | { readonly kind: 'setContainerUp'; readonly ifname: string }
   | { readonly kind: 'addRoute'; readonly ifname: string; readonly route: RouteOptions }
   | { readonly kind: 'writeRules'; readonly rules: RulePart; readonly missing: readonly string[] }
+  | { readonly kind: 'guardSources'; readonly guard: SourceGuard; readonly missing: readonly string[] }
   | { readonly kind: 'announce'; readonly port: string; readonly ifname: string; readonly mac: Uint8Array }
 
 export function diff(desired: Desired, observed: Observed): readonly Step[] {
   return [
     ...ruleSteps(desired, observed),
+    ...guardSteps(desired, observed),
     ...bridgeSteps(desired, observed),
     ...portSteps(desired, observed),
     ...containerSteps(desired, observed.container),
@@ -78,6 +81,8 @@ export function describeStep(step: Step): string {
       return `the route to ${formatPrefix(step.route.destination)}${step.route.gateway ? ` via ${formatAddress(step.route.gateway)}` : ''} in the container`
     case 'writeRules':
       return step.missing.length === 0 ? 'the rules' : `${step.missing.length} rules, the first is "${step.missing[0]}"`
+    case 'guardSources':
+      return step.missing.length === 0 ? 'the guard of its sources' : `of the guard of its sources: ${step.missing.join(', ')}`
     case 'announce':
       return `the announcement of "${step.ifname}"`
   }
@@ -133,6 +138,12 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
 function ruleSteps(desired: Desired, { missingRules }: Observed): readonly Step[] {
   const write = missingRules === undefined || missingRules.length > 0
   return write ? [{ kind: 'writeRules', rules: desired.rules, missing: missingRules ?? [] }] : []
+}
+
+/** Before the port is there, so that no frame comes by it unguarded. */
+function guardSteps({ guard }: Desired, { missingGuard }: Observed): readonly Step[] {
+  if (guard === undefined || missingGuard?.length === 0) return []
+  return [{ kind: 'guardSources', guard, missing: missingGuard ?? [] }]
 }
 
 /** Last, since the port forwards by then. */

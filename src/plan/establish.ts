@@ -64,6 +64,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
       created,
       chosen: config.rangeSets.length === 0,
       keep: live ? former.subnets : [],
+      guarded: live && former.sourceGuard === true,
       backend: backend.name,
     })
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))

@@ -30,6 +30,8 @@ export interface NetworkConfig {
   readonly isDefaultGateway: boolean
   readonly ipMasq: boolean
   readonly hairpinMode: boolean
+  /** Whether containers may send only what is their own. */
+  readonly sourceGuard: boolean
   readonly backend: 'auto' | BackendName
   readonly policy: NetworkPolicy
   /** Empty: a subnet is chosen. An attachment gets one address of each set. */
@@ -56,6 +58,8 @@ export interface NetworkRecord {
   readonly leaving?: BackendName
   /** `address/length`. */
   readonly subnets: readonly string[]
+  /** Whether an attachment may be guarded, so that the last one looks whether the guard is still used. */
+  readonly sourceGuard?: boolean
   /** Whether the subnet was chosen rather than configured. */
   readonly chosen: boolean
 }
@@ -100,6 +104,7 @@ export function recallNetwork(config: NetworkConfig, known: NetworkRecord | unde
     known.masquerade === config.ipMasq &&
     known.gateway === config.isGateway &&
     samePolicy(known.policy ?? OPEN_POLICY, config.policy) &&
+    (known.sourceGuard === true || !config.sourceGuard) &&
     config.backend === (known.backend ?? 'iptables')
   return same ? { ...config, bridge: known.bridge, rangeSets } : undefined
 }

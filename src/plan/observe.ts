@@ -4,6 +4,7 @@ import { findBridge, isFiltered } from '../bridge/bridge.ts'
 import { type RouteOptions, routesOf } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import type { Backend } from '../nat/backend.ts'
+import { findUnguarded } from '../nat/source-guard/guard.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
@@ -51,6 +52,8 @@ export interface Observed {
   readonly hostSysctls: ReadonlyMap<string, string>
   /** Absent when nobody looked. */
   readonly missingRules?: readonly string[]
+  /** What the guard lacks, where one is desired. Absent when nobody looked. */
+  readonly missingGuard?: readonly string[]
 }
 
 /** Looks at what an ADD builds upon: the bridge and the host's switches. The attachment itself is not there yet. */
@@ -81,6 +84,7 @@ export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns):
       },
     }),
     ...(container !== null && { container }),
+    ...(desired.guard && { missingGuard: findUnguarded(desired.guard) }),
   }
 }
 

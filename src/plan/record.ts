@@ -54,6 +54,8 @@ export interface AttachmentRecord extends Owner {
   readonly isolated?: boolean
   /** Whether its ports answer at its own address too; absent: not. */
   readonly direct?: boolean
+  /** Whether it may send only what is its own; absent when not. */
+  readonly guarded?: true
   /** Bytes. */
   readonly mtu: number
   /** Lower case with colons: the container's interface, the host's end, the bridge. */

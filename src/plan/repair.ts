@@ -20,6 +20,7 @@ import { type Observed, observeLinks } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
+import { siblingsOf } from './source-guard.ts'
 import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
 import { type Status, statusOf } from './status.ts'
 import { UndoStack } from './undo.ts'
@@ -163,7 +164,7 @@ function repairLinks(record: AttachmentRecord, work: OwnWork): void {
   const { known, context, own, host } = work
   using netns = findNetns(record.netns)
   if (netns === undefined) throw unreachable(record)
-  const desired = desiredOf(record, known)
+  const desired = desiredOf(record, known, siblingsOf(context.state, record))
   const look = () => ({ ...observeLinks(host, desired, netns), missingRules: [] })
   const observed = look()
   const steps = [...macSteps(desired, observed, known), ...diff(desired, observed)].filter((step) => isShared(step) || !isTorn(observed))

@@ -32,7 +32,7 @@ export interface TsnetConfig {
 }
 
 /** Keys of the reference bridge plugin that change who can reach whom: ignoring them would be worse than refusing. */
-const UNSUPPORTED = ['vlan', 'vlanTrunk', 'macspoofchk', 'portIsolation', 'promiscMode', 'disableContainerInterface']
+const UNSUPPORTED = ['vlan', 'vlanTrunk', 'portIsolation', 'promiscMode', 'disableContainerInterface']
 const IPAM_TYPES: readonly (string | undefined)[] = [undefined, '', 'tsnet', 'host-local']
 const RANGE_KEYS = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'exclude']
 const U32 = 0xffffffff
@@ -59,6 +59,7 @@ export function parseTsnetConfig(config: RawConfig): TsnetConfig {
       // FLANNEL_IPMASQ=true says that flanneld masquerades already.
       ipMasq: optionalBoolean(raw, 'ipMasq') ?? (flannel?.ipMasq !== true && !policy.internal && !policy.routed),
       hairpinMode: optionalBoolean(raw, 'hairpinMode') ?? true,
+      sourceGuard: optionalBoolean(raw, 'macspoofchk') ?? false,
       backend: parseBackend(raw),
       policy,
       rangeSets: flannel?.rangeSets ?? configuredRanges(ipam, config),

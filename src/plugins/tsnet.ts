@@ -7,6 +7,7 @@ import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import { formatRangeSet, slotCount } from '../ipam/range.ts'
+import { ensureGuardAvailable } from '../nat/source-guard/guard.ts'
 import { attach } from '../plan/attach.ts'
 import { chooseBackend, withBackend } from '../plan/backend.ts'
 import { check } from '../plan/check.ts'
@@ -58,6 +59,7 @@ export const tsnet: Plugin = {
     withBackend(context, chooseBackend(network, readNetwork(context.state, config.name), context)).backend.ensureAvailable(
       network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))],
     )
+    if (network.sourceGuard) ensureGuardAvailable()
     refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)
   },
 }

@@ -1,11 +1,12 @@
 /** nf_tables over nfnetlink. @see include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h (Linux 6.18) */
-import { be32, bytes, cstring, decodeAttributes, encodeAttributes, type Infer, list, nested, type Table } from './attribute.ts'
+import { be32, bytes, cstring, decodeAttributes, encodeAttributes, type Infer, list, nested, type Table, u8 } from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
 
 const NFNL_SUBSYS_NFTABLES = 10
 export const NFNL_MSG_BATCH_BEGIN = 0x10
 export const NFNL_MSG_BATCH_END = 0x11
 export const NFPROTO_INET = 1
+export const NFPROTO_BRIDGE = 7
 
 /** Message types, with the subsystem in the upper byte. */
 export const NFT_MSG = {
@@ -78,14 +79,16 @@ export const expressions = {
   nat: { type: be32(1), family: be32(2), addressMin: be32(3), protoMin: be32(5) },
   immediate: { dreg: be32(1), data: nested(2, data) },
   masq: {},
+  range: { sreg: be32(1), op: be32(2), from: nested(3, data), to: nested(4, data) },
+  exthdr: { dreg: be32(1), type: u8(2), offset: be32(3), length: be32(4) },
 } as const
 
 export type Expression = Infer<typeof expression>
 export type SetElement = Infer<typeof element>
 
-/** struct nfgenmsg { u8 family; u8 version; be16 resource }, then the attributes. */
-export function encodeNftables<T extends Table>(writer: ByteWriter, table: T, value: Infer<T>): void {
-  encodeGenericHeader(writer, NFPROTO_INET, 0)
+/** struct nfgenmsg { u8 family; u8 version; be16 resource }, then the attributes. @param family NFPROTO_… */
+export function encodeNftables<T extends Table>(writer: ByteWriter, table: T, value: Infer<T>, family = NFPROTO_INET): void {
+  encodeGenericHeader(writer, family, 0)
   encodeAttributes(writer, table, value)
 }
 

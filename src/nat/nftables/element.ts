@@ -134,7 +134,8 @@ function portBytes(port: number): Uint8Array {
   return Uint8Array.of(port >> 8, port & 255, 0, 0)
 }
 
-function encodeComment(text: string): Uint8Array {
+/** @returns A comment as the kernel keeps it with an element. */
+export function encodeComment(text: string): Uint8Array {
   const bytes = Buffer.from(`${text}\0`, 'utf8')
   return join(Uint8Array.of(UDATA_COMMENT, bytes.length), bytes)
 }

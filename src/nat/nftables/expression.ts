@@ -168,7 +168,8 @@ function load(fields: readonly Field[]): readonly Expression[] {
   })
 }
 
-function quarter(index: number): number {
+/** @returns A quarter of a register: 4 bytes. */
+export function quarter(index: number): number {
   return NFT_REG32_00 + index
 }
 
@@ -176,15 +177,18 @@ function network(offset: number, length: number, register: number): Expression {
   return make('payload', expressions.payload, { dreg: register, base: NFT_PAYLOAD_NETWORK_HEADER, offset, length })
 }
 
-function meta(key: number, register: number): Expression {
+/** Loads what the kernel knows about the packet beside its bytes. */
+export function meta(key: number, register: number): Expression {
   return make('meta', expressions.meta, { dreg: register, key })
 }
 
-function compare(is: 'is' | 'is not', value: Uint8Array): Expression {
+/** Compares the first bytes of the first register. */
+export function compare(is: 'is' | 'is not', value: Uint8Array): Expression {
   return make('cmp', expressions.cmp, { sreg: NFT_REG_1, op: is === 'is' ? NFT_CMP_EQ : NFT_CMP_NEQ, data: { value } })
 }
 
-function make<T extends Table>(name: string, table: T, value: Infer<T>): Expression {
+/** @returns An expression of the kind `name`. */
+export function make<T extends Table>(name: string, table: T, value: Infer<T>): Expression {
   const writer = new ByteWriter()
   encodeAttributes(writer, table, value)
   return { name, data: Buffer.from(writer.view()) }

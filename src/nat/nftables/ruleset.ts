@@ -6,7 +6,6 @@ import type { Expression } from '../../wire/nftables.ts'
 import {
   arrivedBy,
   decide,
-  FIELD_LENGTH,
   type Field,
   familyIs,
   inSet,
@@ -150,11 +149,6 @@ export const CHAINS: readonly ChainDefinition[] = [
     ],
   },
 ]
-
-/** @returns The length of a key or of data: each field in whole quarters of a register. */
-export function fieldsLength(fields: readonly Field[]): number {
-  return fields.reduce((sum, field) => sum + 4 * Math.ceil(FIELD_LENGTH[field] / 4), 0)
-}
 
 /** Who may not connect finds nothing published. A specific host address comes before any, one port before a range. */
 function publishRules(family: 4 | 6): readonly (readonly Expression[])[] {
