@@ -7,6 +7,8 @@ const CALLS = ['sendto', 'openat', 'write', 'rename', 'mkdir', 'unlink', 'ftrunc
 const TRACED = CALLS.join(',')
 const KILL_POINTS = 40
 
+/** With everything that an ADD may make. */
+const conf = { ...DUAL_STACK, macspoofchk: true }
 const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
 
 interface Point {
@@ -50,7 +52,7 @@ function spread(points: readonly Point[]): readonly Point[] {
 
 for (const standing of [false, true]) {
   hostTest(`DEL alone takes back an ADD that was killed at any call (${standing ? 'a network that stands' : 'a new network'})`, (host, t) => {
-    const call = { netns: host.container('c1'), runtimeConfig }
+    const call = { netns: host.container('c1'), conf, runtimeConfig }
     if (standing) host.mustCni('ADD', { id: 'standing', netns: host.container('standing') })
     // The first ADD ever makes files that stay.
     host.mustCni('ADD', call)
@@ -73,7 +75,7 @@ for (const standing of [false, true]) {
 }
 
 hostTest('after an ADD that was killed, a new ADD of the same attachment works', (host) => {
-  const call = { netns: host.container('c1'), runtimeConfig }
+  const call = { netns: host.container('c1'), conf, runtimeConfig }
   const points = pointsOf(host, call)
   host.mustCni('DEL', call)
   for (const point of spread(points).filter((_, i) => i % 4 === 2)) {
@@ -90,21 +92,21 @@ hostTest('after an ADD that was killed, a new ADD of the same attachment works',
 hostTest('GC removes what an ADD that was killed left, and keeps what is listed', (host) => {
   const standing = { id: 'standing', netns: host.container('standing') }
   const prevResult = host.mustCni('ADD', standing)
-  const call = { netns: host.container('c1'), runtimeConfig }
+  const call = { netns: host.container('c1'), conf, runtimeConfig }
   const points = pointsOf(host, call)
   host.mustCni('DEL', call)
   const before = snapshot(host)
-  const conf = { ...DUAL_STACK, 'cni.dev/valid-attachments': [{ containerID: 'standing', ifname: 'eth0' }] }
+  const valid = { ...DUAL_STACK, 'cni.dev/valid-attachments': [{ containerID: 'standing', ifname: 'eth0' }] }
   for (const point of spread(points).filter((_, i) => i % 4 === 1)) {
     addKilledAt(host, call, point)
-    host.mustCni('GC', { conf })
+    host.mustCni('GC', { conf: valid })
     assertSame(snapshot(host), before, `${point.syscall} ${point.when}`)
   }
   host.mustCni('CHECK', { ...standing, prevResult })
 })
 
 hostTest('a DEL that was killed is completed by the next one', (host) => {
-  const call = { netns: host.container('c1'), runtimeConfig }
+  const call = { netns: host.container('c1'), conf, runtimeConfig }
   for (const point of [
     { syscall: 'sendto', when: 3 },
     { syscall: 'unlink', when: 1 },

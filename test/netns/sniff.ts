@@ -31,6 +31,11 @@ export class Sniffer {
     return find() ?? ''
   }
 
+  /** @returns Whether a line that matches was seen until now. */
+  saw(pattern: RegExp): boolean {
+    return this.#text.split('\n').some((line) => pattern.test(line))
+  }
+
   stop(): void {
     this.#child.kill('SIGKILL')
   }

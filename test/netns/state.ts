@@ -7,9 +7,10 @@ import type { CniCall, CniDocument, Host } from './host.ts'
 const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
 const SWITCHES = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding', 'net/ipv6/conf/uplink/accept_ra']
 
-/** @returns The rules of both families, both variants of iptables and the native table, without counters, dates and tables that hold nothing. */
+/** @returns The rules of both families, both variants of iptables and the native tables, without counters, dates and tables that hold nothing. */
 export function rulesOf(host: Host): string {
-  return `${iptablesRulesOf(host)}\n${host.run(['nft', '-s', 'list', 'table', 'inet', 'tsnet']).stdout}`
+  const tables = ['inet', 'bridge'].map((family) => host.run(['nft', '-s', 'list', 'table', family, 'tsnet']).stdout)
+  return `${iptablesRulesOf(host)}\n${tables.join('')}`
 }
 
 function iptablesRulesOf(host: Host): string {

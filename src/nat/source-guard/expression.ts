@@ -22,9 +22,9 @@ export interface Bytes {
   readonly length: number
 }
 
-/** Goes on when the bytes have this value, or when they have not. */
-export function bytesAre(bytes: Bytes, value: readonly number[], is: 'is' | 'is not' = 'is'): readonly Expression[] {
-  return [load(bytes, NFT_REG_1), compare(is, Uint8Array.from(value))]
+/** Goes on when the bytes have this value. */
+export function bytesAre(bytes: Bytes, value: readonly number[]): readonly Expression[] {
+  return [load(bytes, NFT_REG_1), compare('is', Uint8Array.from(value))]
 }
 
 /** Goes on when the byte is outside of the range. */

@@ -5,7 +5,6 @@
  */
 import { type Expression, NFPROTO_BRIDGE } from '../../wire/nftables.ts'
 import { verdict } from '../nftables/expression.ts'
-import type { ChainDefinition } from '../nftables/ruleset.ts'
 import { HOST_BYTE_ORDER, type KeyPart, type SetLayout, type TableDefinition } from '../nftables/table.ts'
 import { type Bytes, byteIsOutside, bytesAre, isIcmp6, isLaterFragment, portIsIn, portMaySend } from './expression.ts'
 
@@ -96,11 +95,10 @@ function of(type: readonly number[]): (rule: Rule) => Rule {
 
 /** A probe, whose sender is 0.0.0.0, must ask for an address of its own: it could else keep another from taking his. */
 function arpRules(): readonly Rule[] {
+  const ownMac = [...bytesAre(ARP.format, ARP_FORMAT), ...portMaySend(ARP.senderMac, SET.macs)]
   return [
-    [...bytesAre(ARP.format, ARP_FORMAT, 'is not'), drop],
-    [...portMaySend(ARP.senderMac, SET.macs, 'not in'), drop],
-    [...own4(ARP.senderAddress), accept],
-    [...bytesAre(ARP.senderAddress, UNSPECIFIED[4]), ...own4(ARP.targetAddress), accept],
+    [...ownMac, ...own4(ARP.senderAddress), accept],
+    [...ownMac, ...bytesAre(ARP.senderAddress, UNSPECIFIED[4]), ...own4(ARP.targetAddress), accept],
   ]
 }
 
@@ -116,7 +114,7 @@ function ip6Rules(): readonly Rule[] {
 
 /** One option at most, and what it says must be the container's: those that cannot be checked are dropped. */
 function neighbourRules(): readonly Rule[] {
-  const is = (type: number) => bytesAre(ICMP6.type, [type])
+  const is = (type: number) => [...isIcmp6(), ...bytesAre(ICMP6.type, [type])]
   const plain = bytesAre(IP6.length, LENGTH.plain)
   const option = (kind: readonly number[]) => [...bytesAre(IP6.length, LENGTH.withOption), ...bytesAre(ICMP6.option, kind)]
   const ownMac = portMaySend(ICMP6.optionMac, SET.macs)
