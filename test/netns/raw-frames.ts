@@ -63,10 +63,7 @@ export interface Message extends Packet {
 }
 
 /** @param before Puts something between IP header and message. */
-export function icmp6(
-  { source, destination, type, body }: Message,
-  before: 'nothing' | 'hop-by-hop' | 'first fragment' | 'later fragment' = 'nothing',
-): Uint8Array {
+export function icmp6({ source, destination, type, body }: Message, before: 'nothing' | 'hop-by-hop' | 'only fragment' = 'nothing'): Uint8Array {
   const message = Buffer.concat([Buffer.of(type, 0, 0, 0), body])
   const pseudo = Buffer.concat([ip(source), ip(destination), be32(message.length), be32(NEXT.icmp6)])
   message.writeUInt16BE(checksum(Buffer.concat([pseudo, message])), 2)
@@ -74,7 +71,7 @@ export function icmp6(
   // Router alert and padding.
   if (before === 'hop-by-hop')
     return ip6({ source, destination }, NEXT.hopByHop, Buffer.concat([Buffer.of(NEXT.icmp6, 0, 5, 2, 0, 0, 1, 0), message]))
-  const fragment = Buffer.concat([Buffer.of(NEXT.icmp6, 0), be16(before === 'first fragment' ? 1 : 8), be32(0x5eed)])
+  const fragment = Buffer.concat([Buffer.of(NEXT.icmp6, 0), be16(0), be32(0x5eed)])
   return ip6({ source, destination }, NEXT.fragment, Buffer.concat([fragment, message]))
 }
 

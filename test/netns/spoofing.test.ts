@@ -77,14 +77,14 @@ function forgeries(me: Party, victim: Party): Readonly<Record<string, readonly [
     ],
     'an advertisement of the address of another': [icmp(advertise('fd00:50::aa01')), advertised('fd00:50::aa01')],
     'the same behind an extension header': [icmp(advertise('fd00:50::aa02'), 'hop-by-hop'), /fd00:50::aa02/],
-    'the same in a fragment': [icmp(advertise('fd00:50::aa03'), 'first fragment'), /fd00:50::aa03|frag \(0x00005eed:0/],
-    'an advertisement with the MAC address of another': [icmp(advertise(me.v6, foreign)), advertised(me.v6)],
+    'the same in a fragment': [icmp(advertise('fd00:50::aa03'), 'only fragment'), /fd00:50::aa03/],
+    'an advertisement with the MAC address of another': [icmp(advertise(me.linkLocal, foreign)), advertised(me.linkLocal)],
     'a router advertisement': [
       icmp({ source: me.linkLocal, destination: ALL_NODES, type: 134, body: Buffer.from('400007080000000000000000', 'hex') }),
       /router advertisement/,
     ],
     'a redirect': [
-      icmp({ source: me.linkLocal, destination: victim.v6, type: 137, body: Buffer.concat([neighbour(me.v6), neighbour(victim.v6).subarray(4)]) }),
+      icmp({ source: me.linkLocal, destination: ALL_NODES, type: 137, body: Buffer.concat([neighbour(me.v6), neighbour(victim.v6).subarray(4)]) }),
       /redirect/,
     ],
     'duplicate address detection of the address of another': [
@@ -130,7 +130,6 @@ function honesties(me: Party, neighbourParty: Party): Readonly<Record<string, re
       new RegExp(`:: > ff02::1:.*who has ${me.v6}`),
     ],
     'a listener report': [icmp({ source: '::', destination: 'ff02::16', type: 143, body: Buffer.alloc(4) }, 'hop-by-hop'), /:: > ff02::16/],
-    'a later fragment': [icmp({ ...toAll, type: 128, body: Buffer.alloc(4) }, 'later fragment'), /frag \(0x00005eed:8/],
     'an echo request': [icmp({ ...toAll, type: 128, body: Buffer.alloc(8) }), new RegExp(`${me.v6} > ff02::1: .*echo request`)],
   }
 }
@@ -244,14 +243,11 @@ hostTest('interfaces of one container may send the addresses of all of them, on 
       assert.equal((await talker.ask({ protocol: 'tcp', address, port: 80 })).name, address)
     }
   }
-  // Answers of the third leave by the first, where the default route is.
-  await container.talker.serve({ protocol: 'udp', address: third.v4, port: 80 }, 'third')
-  await host.outside.talker.serve({ protocol: 'udp', address: ADDRESSES[4].far, port: 9000 }, 'far')
-  const question = { protocol: 'udp', address: ADDRESSES[4].far, port: 9000, localAddress: third.v4 } as const
-  const arrives = await Sniffer.start(host, 'br-net', `src ${third.v4} and dst ${ADDRESSES[4].far}`)
-  await container.talker.ask({ ...question, timeoutMs: 300 }).catch(() => undefined)
-  await arrives.line(/\.9000/)
-  arrives.stop()
+  // What the third sends to other networks leaves by the first, where the default route is.
+  const sniffer = await Sniffer.start(host, 'br-net', `src ${third.v4}`)
+  container.run(['ping', '-c', '1', '-W', '1', '-I', third.v4, ADDRESSES[4].far])
+  await sniffer.line(new RegExp(`> ${ADDRESSES[4].far}`))
+  sniffer.stop()
   for (const [i, conf] of [GUARDED, GUARDED, OTHER].entries()) {
     if (i === 1) assert.doesNotMatch(table(host), new RegExp(first.v4.replaceAll('.', '\\.')))
     host.mustCni('DEL', { netns: container, ifname: `eth${i}`, conf })

@@ -35,7 +35,9 @@ const link = (offset: number, length: number): Bytes => ({ base: 'link', offset,
 const network = (offset: number, length: number): Bytes => ({ base: 'network', offset, length })
 const transport = (offset: number, length: number): Bytes => ({ base: 'transport', offset, length })
 
-const ETHER = { source: link(6, 6), type: link(12, 2) }
+const ETHER = { reserved: link(0, 5), source: link(6, 6), type: link(12, 2) }
+/** 01:80:c2:00:00:0x. @see IEEE 802.1Q, table 8-1 */
+const BRIDGE_GROUP = [0x01, 0x80, 0xc2, 0, 0]
 const ETHERTYPE = { ip: [0x08, 0x00], arp: [0x08, 0x06], ip6: [0x86, 0xdd] }
 const ARP = { format: network(0, 6), senderMac: network(8, 6), senderAddress: network(14, 4), targetAddress: network(24, 4) }
 /** Ethernet and IPv4, with addresses of 6 and 4 bytes. */
@@ -82,8 +84,8 @@ export const SOURCE_GUARD: TableDefinition = {
     {
       name: 'input',
       hook: { type: 'filter', hooknum: HOOK.input, priority: NF_BR_PRI_NAT_DST_BRIDGED },
-      // Frames to 01:80:c2:00:00:0x come by no other hook with the port's name, and the bridge learns from them.
-      rules: [[...portIsIn(SET.guarded), drop]],
+      // Frames for bridges themselves come by no other hook, and the bridge learns a MAC address from them all the same.
+      rules: [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop]],
     },
   ],
 }
