@@ -19,8 +19,8 @@ import { type NetworkRecord, readNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
-import { dropUnusedGuard, unguardOwner, unguardSources } from '../nat/source-guard/guard.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
+import { guardOf, siblingsOf } from './source-guard.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 
 export interface DetachContext extends PlanContext {

@@ -13,6 +13,8 @@ interface Rules {
 interface Shown {
   readonly scenario: Scenario
   readonly nft: Rules
+  /** The table of the guard, whole; empty without. */
+  readonly guard: string
   readonly iptables: Rules
   readonly ip6tables: Rules
 }
@@ -70,11 +72,14 @@ const CONSTANT_IPTABLES = `A jump out of each built-in chain, and tsnet's chains
 only what is added to this.`
 
 async function show(scenario: Scenario): Promise<Shown> {
-  const nft = await withScenario(scenario, 'nftables', (host) => nftRules(host.exec(['nft', '-s', 'list', 'table', 'inet', 'tsnet'])))
+  const native = await withScenario(scenario, 'nftables', (host) => ({
+    nft: nftRules(host.exec(['nft', '-s', 'list', 'table', 'inet', 'tsnet'])),
+    guard: untab(host.run(['nft', '-s', 'list', 'table', 'bridge', 'tsnet']).stdout),
+  }))
   const [iptables = NOTHING, ip6tables = NOTHING] = await withScenario(scenario, 'iptables', (host) =>
     ['iptables-save', 'ip6tables-save'].map((saver) => iptablesRules(host.exec([saver]))),
   )
-  return { scenario, nft, iptables, ip6tables }
+  return { scenario, ...native, iptables, ip6tables }
 }
 
 /** A host of its own for each, so that every address is the first of its range. */
@@ -115,8 +120,9 @@ function iptablesRules(printed: string): Rules {
   return { constant: kept((line) => !names.test(line)), own: kept((line) => names.test(line)) }
 }
 
-function section({ scenario, nft, iptables, ip6tables }: Shown): string {
+function section({ scenario, nft, guard, iptables, ip6tables }: Shown): string {
   const blocks = [fence('nft -s list table inet tsnet', nft.own)]
+  if (guard !== '') blocks.push(fence('nft -s list table bridge tsnet', guard))
   if (iptables.own !== '') blocks.push(fence('iptables-save', iptables.own))
   if (ip6tables.own !== '') blocks.push(fence('ip6tables-save', ip6tables.own))
   return [`## ${scenario.title}`, wrap(scenario.given), wrap(scenario.meaning), ...blocks].join('\n\n')

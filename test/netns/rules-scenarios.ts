@@ -167,6 +167,21 @@ export const SCENARIOS: readonly Scenario[] = [
     attachments: [{ id: 'web', network: { ...NET, trusted: ['10.244.0.0/16'], snat: '10.99.0.3' } }],
   },
   {
+    title: 'Own addresses only',
+    given: '`"macspoofchk": true`, network `own`, 10.57.0.0/24 and fd00:57::/64. The MAC address is asked for: 02:00:00:00:00:01.',
+    meaning:
+      'A frame from the port `tsn…` of a guarded container goes through `source`, before the bridge looks at it, and ends there unless it is expressly the ' +
+      "container's own; frames from other ports do not. `source-arp` and `source-neighbour` let pass what tells neighbours about own addresses; `@th,64,128` " +
+      'is the target of a neighbour message, and behind it are its option and the MAC address in that. `input` is for frames to the addresses of ' +
+      'bridges themselves, which come by no other hook, and from which a bridge learns.',
+    attachments: [
+      {
+        id: 'web',
+        network: { ...network('own', '10.57.0.0/24', 'fd00:57::/64'), macspoofchk: true, args: { cni: { mac: '02:00:00:00:00:01' } } },
+      },
+    ],
+  },
+  {
     title: 'A subnet from flannel',
     given: `\`"ipam": { "subnetFile": "${SUBNET_FILE.path}" }\`, which says 10.244.3.0/24 and \`FLANNEL_IPMASQ=true\`.`,
     meaning:

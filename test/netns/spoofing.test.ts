@@ -83,10 +83,6 @@ function forgeries(me: Party, victim: Party): Readonly<Record<string, readonly [
       icmp({ source: me.linkLocal, destination: ALL_NODES, type: 134, body: Buffer.from('400007080000000000000000', 'hex') }),
       /router advertisement/,
     ],
-    'a redirect': [
-      icmp({ source: me.linkLocal, destination: ALL_NODES, type: 137, body: Buffer.concat([neighbour(me.v6), neighbour(victim.v6).subarray(4)]) }),
-      /redirect/,
-    ],
     'duplicate address detection of the address of another': [
       icmp({ source: '::', destination: ALL_NODES, type: 135, body: neighbour('fd00:50::aa04') }),
       /who has fd00:50::aa04/,

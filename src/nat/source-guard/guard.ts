@@ -143,8 +143,8 @@ function grouped(placed: readonly PlacedElement[], requests: typeof addElements)
   })
 }
 
-/** What a kernel without the family, or without its chains of type filter, answers. @see net/netfilter/nf_tables_api.c */
-function explained(act: () => void): void {
+/** Names what a kernel lacks that answers so: the family, or its chains of type filter. @see net/netfilter/nf_tables_api.c */
+export function explained(act: () => void): void {
   try {
     act()
   } catch (cause) {
