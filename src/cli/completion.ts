@@ -42,7 +42,7 @@ const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'a
 }
 
 const OPTIONS: Readonly<Record<string, readonly string[]>> = {
-  attach: ['--publish', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--json', '--help'],
+  attach: ['--publish', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--guard', '--json', '--help'],
   detach: ['--network', '--ifname', '--id', '--json', '--help'],
   ls: ['--network', '--json', '--help'],
   inspect: ['--json', '--help'],
