@@ -56,3 +56,17 @@ export function isFiltered({ linkinfo }: ObservedLink): boolean {
 export function deleteBridge(rt: NetlinkSocket, name: string): boolean {
   return deleteLink(rt, name)
 }
+
+/** BR_BOOLOPT_NO_LL_LEARN, as value and as mask. @see include/uapi/linux/if_bridge.h (Linux 5.0) */
+const NO_LL_LEARN = 1
+
+/** @returns Whether the bridge learns no MAC address from frames to 01:80:c2:00:00:0x, of which some come by no hook of nf_tables. */
+export function ignoresGroupFrames(bridge: ObservedLink): boolean {
+  const options = bridge.linkinfo?.bridge?.options
+  return options !== undefined && ((options[0] ?? 0) & NO_LL_LEARN) !== 0
+}
+
+export function ignoreGroupFrames(rt: NetlinkSocket, name: string, ignore: boolean): void {
+  const options = Uint8Array.of(ignore ? NO_LL_LEARN : 0, 0, 0, 0, NO_LL_LEARN, 0, 0, 0)
+  changeLink(rt, `set the options of the bridge "${name}"`, { id: name, link: { linkinfo: { kind: 'bridge', bridge: { options } } } })
+}

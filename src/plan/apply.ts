@@ -1,6 +1,6 @@
 /** Walks the steps of a plan and registers how each is taken back. */
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
-import { createBridge, deleteBridge, filterBridge, setBridgeUp } from '../bridge/bridge.ts'
+import { createBridge, deleteBridge, filterBridge, ignoreGroupFrames, setBridgeUp } from '../bridge/bridge.ts'
 import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
@@ -61,6 +61,9 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       return changeLink(host, `set the MAC address of "${step.name}"`, { id: step.name, link: { address: step.mac } })
     case 'setBridgeUp':
       return setBridgeUp(host, step.name)
+    case 'ignoreGroupFrames':
+      undo.push(`option of the bridge "${step.name}"`, () => ignoreGroupFrames(host, step.name, false))
+      return ignoreGroupFrames(host, step.name, true)
     case 'filterBridge':
       return filterBridge(host, step.name)
     case 'addBridgeAddress': {

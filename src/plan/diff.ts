@@ -13,6 +13,7 @@ export type Step =
   | { readonly kind: 'setBridgeMac'; readonly name: string; readonly mac: Uint8Array }
   | { readonly kind: 'setBridgeUp'; readonly name: string }
   | { readonly kind: 'filterBridge'; readonly name: string }
+  | { readonly kind: 'ignoreGroupFrames'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
   | {
@@ -55,6 +56,8 @@ export function describeStep(step: Step): string {
       return `the MAC address ${macToText(step.mac)} on "${step.name}"`
     case 'setBridgeUp':
       return `the bridge "${step.name}" up`
+    case 'ignoreGroupFrames':
+      return `the option no_linklocal_learn of "${step.name}"`
     case 'filterBridge':
       return `the filter for frames that stay on the bridge "${step.name}"`
     case 'addBridgeAddress':
@@ -94,6 +97,7 @@ function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
   return [
     ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mac, mtu: desired.mtu } as const] : []),
     ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
+    ...(desired.guard && observed.bridge?.ignoresGroupFrames !== true ? [{ kind: 'ignoreGroupFrames', name } as const] : []),
     ...(filtered && observed.bridge?.filtered !== true ? [{ kind: 'filterBridge', name } as const] : []),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
     ...desired.hostSysctls

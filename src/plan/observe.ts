@@ -1,6 +1,6 @@
 /** What is true now, read from the kernel. */
 import { addressesOf } from '../bridge/address.ts'
-import { findBridge, isFiltered } from '../bridge/bridge.ts'
+import { findBridge, ignoresGroupFrames, isFiltered } from '../bridge/bridge.ts'
 import { type RouteOptions, routesOf } from '../bridge/route.ts'
 import { findVeth } from '../bridge/veth.ts'
 import type { Backend } from '../nat/backend.ts'
@@ -20,6 +20,8 @@ export interface ObservedBridge {
   readonly mac: Uint8Array
   readonly addresses: readonly IpPrefix[]
   readonly filtered: boolean
+  /** Whether it learns nothing from frames to 01:80:c2:00:00:0x. */
+  readonly ignoresGroupFrames?: boolean
 }
 
 export interface ObservedPort {
@@ -92,7 +94,15 @@ export function observeBridge(rt: NetlinkSocket, name: string): ObservedBridge |
   const link = findBridge(rt, name)
   if (link === undefined) return undefined
   const { index, flags, mtu = 0, address = new Uint8Array() } = link
-  return { index, up: (flags & IFF_UP) !== 0, mtu, mac: address, addresses: addressesOf(rt, index), filtered: isFiltered(link) }
+  return {
+    index,
+    up: (flags & IFF_UP) !== 0,
+    mtu,
+    mac: address,
+    addresses: addressesOf(rt, index),
+    filtered: isFiltered(link),
+    ignoresGroupFrames: ignoresGroupFrames(link),
+  }
 }
 
 /** Runs inside the container's namespace. */

@@ -215,6 +215,7 @@ function isShared({ kind }: Step): boolean {
     kind === 'setBridgeMac' ||
     kind === 'setBridgeUp' ||
     kind === 'filterBridge' ||
+    kind === 'ignoreGroupFrames' ||
     kind === 'addBridgeAddress' ||
     kind === 'setHostSysctl'
   )

@@ -40,7 +40,8 @@ export interface LinkHeader {
   readonly change: number
 }
 
-const bridge = { forwardDelay: u32(1), stpState: u32(5), nfCallIptables: u8(36), nfCallIp6tables: u8(37) }
+/** `options` is struct br_boolopt_multi: values, then which of them count, 32 bits each. */
+const bridge = { forwardDelay: u32(1), stpState: u32(5), nfCallIptables: u8(36), nfCallIp6tables: u8(37), options: bytes(46) }
 
 const bridgePort = { state: u8(1), hairpin: u8(4), isolated: u8(33) }
 

@@ -173,7 +173,7 @@ export const SCENARIOS: readonly Scenario[] = [
       'A frame from the port `tsn…` of a guarded container goes through `source`, before the bridge looks at it, and ends there unless it is expressly the ' +
       "container's own; frames from other ports do not. `source-arp` and `source-neighbour` let pass what tells neighbours about own addresses; `@th,64,128` " +
       'is the target of a neighbour message, and behind it are its option and the MAC address in that. `input` is for frames to the addresses of ' +
-      'bridges themselves, which come by no other hook, and from which a bridge learns.',
+      'bridges themselves, which come by no other hook; the option `no_linklocal_learn` keeps the bridge from learning from them.',
     attachments: [
       {
         id: 'web',

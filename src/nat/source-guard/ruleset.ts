@@ -84,7 +84,7 @@ export const SOURCE_GUARD: TableDefinition = {
     {
       name: 'input',
       hook: { type: 'filter', hooknum: HOOK.input, priority: NF_BR_PRI_NAT_DST_BRIDGED },
-      // Frames for bridges themselves come by no other hook, and the bridge learns a MAC address from them all the same.
+      // Frames for bridges themselves come by no other hook, or by none: that no MAC address is learned from those is an option of the bridge.
       rules: [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop]],
     },
   ],
