@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { Machine, type Outcome, Place, requireTools } from './machine.ts'
+import { eventually, Machine, type Outcome, Place, requireTools } from './machine.ts'
 
 export const TSNET = join(process.cwd(), 'dist/bin/tsnet')
 export const LOOPBACK = join(process.cwd(), 'dist/bin/loopback')
@@ -101,6 +101,9 @@ export class Host extends Place {
       ip addr add 10.99.0.2/24 dev uplink; ip addr add 10.77.0.1/32 dev lo
       ip addr add fd00:99::2/64 dev uplink nodad; ip addr add fd00:77::1/128 dev lo`)
     host.sh('ip route add default via 10.99.0.2; ip -6 route add default via fd00:99::2 dev uplink')
+    // The kernel sees the carrier a moment later, and makes these routes then.
+    const local = () => host.exec(['ip', '-6', 'route', 'show', 'table', 'local'])
+    await eventually('the uplink carries', () => [ADDRESSES[6].host, ADDRESSES[6].second].every((address) => local().includes(`local ${address} `)))
     return host
   }
 

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { ADDRESSES, type Container, DUAL_STACK, type Host, hostTest } from './host.ts'
+import { ETHERTYPE, ethernet, sendFrames, tcpReset } from './raw-frames.ts'
+import { Sniffer } from './sniff.ts'
 import { assertNothingLeft, assertRefused, rulesOf } from './state.ts'
 import type { Answer, Question } from './talker.ts'
 
@@ -211,6 +213,27 @@ hostTest('a changed policy changes the rules of the network, and leaves none of 
   assert.equal((await ask(host.outside, OWN[4][0], 80)).name, 'web')
   detachAll(host, open, 'web', 'job', 'again')
   assertNothingLeft(host)
+})
+
+hostTest('a packet that belongs to no connection does not leave with the address of the container', async (host) => {
+  const web = attach(host, 'web', DUAL_STACK)
+  const [link] = web.json<{ address: string }>('ip', '-j', 'link', 'show', 'eth0')
+  const [bridge] = host.json<{ address: string }>('ip', '-j', 'link', 'show', 'br-net')
+  const reset = (port: number) => {
+    const packet = tcpReset({ source: OWN[4][0], destination: ADDRESSES[4].outside }, port)
+    sendFrames(web, 'eth0', [ethernet({ source: link?.address ?? '', destination: bridge?.address ?? '', type: ETHERTYPE.ip }, packet)])
+  }
+  const sniffer = await Sniffer.start(host.outside, 'uplink', 'tcp')
+  await serve(host.outside, 9000)
+  reset(7001)
+  assert.equal((await ask(web, ADDRESSES[4].outside, 9000)).peer, ADDRESSES[4].host)
+  await sniffer.line(/10\.99\.0\.1\.\d+ > 10\.99\.0\.2\.9000/)
+  assert.ok(!sniffer.saw(/\.7001/))
+  // The proof that it would leave, and that it is our rule that stops it.
+  host.sh(DUAL_STACK.backend === 'nftables' ? 'nft flush chain inet tsnet from-open' : 'iptables -F TSNET-DENY')
+  reset(7002)
+  await sniffer.line(/10\.50\.0\.2\.7002 > 10\.99\.0\.2\.7002/)
+  sniffer.stop()
 })
 
 hostTest("the administrator's chain comes first, is never written, and outlives the containers", async (host) => {

@@ -56,6 +56,23 @@ export function udp({ source, destination }: Packet, port: number): Uint8Array {
   return Buffer.concat([header, datagram])
 }
 
+const RST = 0x04
+
+/** A TCP packet that resets a connection, of IPv4: where there is no such connection it belongs to none. */
+export function tcpReset({ source, destination }: Packet, port: number): Uint8Array {
+  const segment = Buffer.concat([be16(port), be16(port), be32(1), be32(0), Buffer.of(0x50, RST), be16(0), be16(0), be16(0)])
+  segment.writeUInt16BE(checksum(Buffer.concat([ip(source), ip(destination), Buffer.of(0, NEXT.tcp), be16(segment.length), segment])), 16)
+  const header = Buffer.concat([
+    Buffer.of(0x45, 0),
+    be16(20 + segment.length),
+    Buffer.of(0, 0, 0, 0, 64, NEXT.tcp, 0, 0),
+    ip(source),
+    ip(destination),
+  ])
+  header.writeUInt16BE(checksum(header), 10)
+  return Buffer.concat([header, segment])
+}
+
 export interface Message extends Packet {
   readonly type: number
   /** Behind type, code and checksum. */

@@ -2,7 +2,7 @@
  * The nftables backend, native: no program is run. Every change is one transaction that the kernel takes only if nobody
  * changed any rule since it was looked at; else it is looked at again. So what another owns is never removed.
  */
-import { CNI_CODE, isErrno, TsnetError } from '../../error.ts'
+import { CNI_CODE, TsnetError } from '../../error.ts'
 import {
   addElements,
   deleteElements,
@@ -11,8 +11,7 @@ import {
   listElements,
   listRuleChains,
   openNftables,
-  readGeneration,
-  transact,
+  transactFor,
 } from '../../netlink/nftables.ts'
 import type { NetlinkSocket, Request } from '../../netlink/socket.ts'
 import type { SetElement } from '../../wire/nftables.ts'
@@ -21,8 +20,6 @@ import { commentFor, commentOf, elementsOf, type PlacedElement } from './element
 import { SETS, TABLE, USER_CHAIN } from './ruleset.ts'
 import { declareTable, deleteTable, RULE_CHAINS } from './table.ts'
 
-/** How often others may change rules while a change is worked out; each time costs a tenth of a millisecond. */
-const ATTEMPTS = 50
 const NOTHING: RulePart = { networks: [], attachments: [] }
 
 export const nftables: Backend = {
@@ -34,7 +31,7 @@ export const nftables: Backend = {
   removeOwner: (owner) => {
     using nft = openNftables()
     const comment = commentFor(owner)
-    change(nft, () => (hasTable(nft, TABLE) ? deleteMarked(nft, comment) : []))
+    transactFor(nft, () => (hasTable(nft, TABLE) ? deleteMarked(nft, comment) : []))
   },
   findMissing: (part) => {
     using nft = openNftables()
@@ -67,24 +64,12 @@ function ensureAvailable(): void {
 function startChange(wanted: RuleChange): PendingChange {
   const nft = openNftables()
   try {
-    change(nft, () => requestsFor(nft, wanted))
+    transactFor(nft, () => requestsFor(nft, wanted))
   } catch (error) {
     nft[Symbol.dispose]()
     throw error
   }
   return { finish: () => nft[Symbol.dispose]() }
-}
-
-/** Works the requests out from what is there, and sends them for exactly that state. */
-function change(nft: NetlinkSocket, work: () => readonly Request[]): void {
-  for (let attempt = 1; ; attempt++) {
-    const generation = readGeneration(nft)
-    try {
-      return transact(nft, work(), generation)
-    } catch (error) {
-      if (!isErrno(error, 'ERESTART') || attempt === ATTEMPTS) throw error
-    }
-  }
 }
 
 function requestsFor(nft: NetlinkSocket, { add = NOTHING, expect = NOTHING, remove = NOTHING, base, dropIn }: RuleChange): readonly Request[] {
