@@ -12,7 +12,19 @@ if (files.length === 0) {
   process.exit(1)
 }
 /** What is true of a container's network whoever writes the rules: these run with the native backend too. */
-const ANY_BACKEND = ['connectivity', 'connection-tracking', 'frames', 'killed', 'parallel', 'addresses', 'links', 'runtimes', 'policy', 'spoofing']
+const ANY_BACKEND = [
+  'connectivity',
+  'connection-tracking',
+  'frames',
+  'killed',
+  'parallel',
+  'addresses',
+  'links',
+  'runtimes',
+  'policy',
+  'spoofing',
+  'hardening-switches',
+]
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
 const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []
 const run = (list, more = {}) =>

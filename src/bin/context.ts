@@ -6,10 +6,22 @@ import { nftables } from '../nat/nftables/backend.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { DEFAULT_STATE_FOLDER } from '../plan/state-folder.ts'
 
-/** @returns What every command works with: the state folder that the environment names, the backend, warnings to standard error. */
+/** @returns What every command works with: the folders that the environment names, the backends, warnings to standard error. */
 export function openContext(): PlanContext {
-  const root = process.env['TSNET_STATE_DIR'] || DEFAULT_STATE_FOLDER
-  if (!isAbsolute(root))
-    throw new TsnetError('TSNET_ENVIRONMENT', `Cannot use TSNET_STATE_DIR ${JSON.stringify(root)}: it is no absolute path`, { cniCode: 4 })
-  return { state: { root }, backends: [iptables, nftables], backend: iptables, warn: (problem) => writeSync(2, `tsnet: ${problem}\n`) }
+  const sysctlFolder = folderOf('SYSCTL_DIR')
+  return {
+    state: { root: folderOf('STATE_DIR') ?? DEFAULT_STATE_FOLDER },
+    ...(sysctlFolder !== undefined && { sysctlFolder }),
+    backends: [iptables, nftables],
+    backend: iptables,
+    warn: (problem) => writeSync(2, `tsnet: ${problem}\n`),
+  }
+}
+
+/** @returns The folder that the environment variable `TSNET_…` names; undefined when it is not set or empty. */
+function folderOf(name: string): string | undefined {
+  const variable = `TSNET_${name}`
+  const folder = process.env[variable] || undefined
+  if (folder === undefined || isAbsolute(folder)) return folder
+  throw new TsnetError('TSNET_ENVIRONMENT', `Cannot use ${variable} ${JSON.stringify(folder)}: it is no absolute path`, { cniCode: 4 })
 }

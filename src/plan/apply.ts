@@ -12,8 +12,8 @@ import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
-import type { Sysctl } from './desired.ts'
 import type { Step } from './diff.ts'
+import { type HostSysctl, isSet } from './host-switches.ts'
 import { keepAdvertisedRoutes } from './router-advertisement.ts'
 import type { UndoStack } from './undo.ts'
 
@@ -28,8 +28,8 @@ export interface ApplyContext {
   /** Rules of the network that its changed configuration no longer wants. */
   readonly formerRules: readonly NetworkRules[]
   readonly undo: UndoStack
-  /** Whether another network relies on the host's switches, so that they must stay when this ADD is taken back. */
-  readonly alone: () => boolean
+  /** Whether nobody else has come to rely on a switch of the host's, so that it is turned back when this ADD is. */
+  readonly alone: (scope: HostSysctl['scope']) => boolean
   /** Whether no other network has rules in the backend, so that what all share goes with an ADD that is taken back. */
   readonly lastOfBackend: () => boolean
   /** Hears of a route that another interface of the container has already: the first one stays. */
@@ -86,6 +86,10 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       return changeLink(host, `set "${step.name}" up`, { id: step.name, up: true })
     case 'setPort':
       return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0, isolated: step.isolated ? 1 : 0 })
+    case 'setPortIpv6Off':
+      // Frames of a port go to the bridge; only what the host itself sends would go out of it: a link-local address, reports.
+      ensureSysctl(`net/ipv6/conf/${step.name}/disable_ipv6`, '1')
+      return
     case 'setContainerSysctls':
       return within(context.netns, () => {
         for (const { key, value } of step.sysctls) ensureSysctl(key, value)
@@ -108,14 +112,15 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
   }
 }
 
-/** The host's switches serve all networks: one that another has come to rely upon is not turned back. */
-function setHostSysctl({ key, value }: Sysctl, context: ApplyContext): void {
+/** One that another has come to rely upon is not turned back. */
+function setHostSysctl(sysctl: HostSysctl, context: ApplyContext): void {
+  const { key, value, scope } = sysctl
   const former = readSysctl(key)
-  if (former === undefined || former === value) return
+  if (former === undefined || isSet(sysctl, former)) return
   const forget = key === 'net/ipv6/conf/all/forwarding' ? keepAdvertisedRoutes(context.host) : undefined
   writeSysctl(key, value)
   context.undo.push(`sysctl ${key}`, () => {
-    if (readSysctl(key) !== value || !context.alone()) return
+    if (readSysctl(key) !== value || !context.alone(scope)) return
     writeSysctl(key, former)
     forget?.()
   })

@@ -19,6 +19,7 @@ import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
 import { type Established, establish } from './establish.ts'
+import type { HostSysctl } from './host-switches.ts'
 import { moveRules } from './move-rules.ts'
 import { type Network, type NetworkConfig, readNetwork, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeHost } from './observe.ts'
@@ -34,8 +35,10 @@ import {
   removeRecord,
   writeRecord,
 } from './record.ts'
+import { othersHaveSiblings, siblingBridges } from './sibling-networks.ts'
 import { siblingsOf } from './source-guard.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
+import { SysctlFileChange, type SysctlFileContext } from './sysctl-file.ts'
 import { UndoStack } from './undo.ts'
 import { acquireAddresses, portsFor, routesFor, routesWithout, type Wishes } from './wishes.ts'
 
@@ -54,13 +57,12 @@ export interface AttachRequest extends Wishes {
   readonly mac?: string
 }
 
-export interface PlanContext {
-  readonly state: StateFolder
+export interface PlanContext extends SysctlFileContext {
   /** All that there are. */
   readonly backends: readonly Backend[]
   /** The one of the network that a call is about. */
   readonly backend: Backend
-  /** Hears of what could not be taken back or cleaned up. */
+  /** Hears of what could not be taken back, cleaned up or kept. */
   readonly warn: (problem: string) => void
 }
 
@@ -76,13 +78,16 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   // What is declared after it is closed before it: the steps are taken back over the socket.
   using undo = new UndoStack(caller.warn)
   if (!known) undo.push('network folder', () => rmSync(networkFolder(state, owner.network), { recursive: true, force: true }))
+  const sysctlFile = new SysctlFileChange(caller)
+  undo.push('sysctl file', () => sysctlFile.takeBack())
   clearFormer(owner, { netns, host, context: caller })
   const context = withBackend(caller, chooseBackend(request.network, readNetwork(state, owner.network), caller))
   const { backend } = context
   using container = within(netns, openRtnetlink)
   using established = establish({ ...request.network, backend: backend.name }, { state, backend, host, undo })
   const record = recordWishes(request, established, { host, netns, context, undo })
-  const desired = desiredOf(record, established.record, siblingsOf(state, record))
+  const siblings = { records: siblingsOf(state, record), bridges: siblingBridges(owner, container, state) }
+  const desired = desiredOf(record, established.record, siblings)
   const { fresh, formerRules, moved } = established
   if (moved !== undefined) {
     const from = withBackend(context, moved.backend).backend
@@ -91,12 +96,14 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
     writeNetwork(state, owner.network, established.record)
   }
   const lastOfBackend = () => liveNetworksOn(state, backend.name).every((live) => live === owner.network)
-  const alone = () => listLiveNetworks(state).every((live) => live === owner.network)
+  const alone = (scope: HostSysctl['scope']) => isAlone(scope, owner, state)
   const addresses = recordedAddresses(record)
   undo.push('connections', () => forgetAddresses(addresses))
   const taken: RouteOptions[] = []
   const onRouteTaken = (route: RouteOptions) => taken.push(route)
-  apply(diff(desired, observeHost(desired, established.bridge)), {
+  const steps = diff(desired, observeHost(desired, established.bridge))
+  if (fresh || steps.some(({ kind }) => kind === 'setHostSysctl')) sysctlFile.ensure(desired.hostSysctls, fresh)
+  apply(steps, {
     host,
     container,
     netns,
@@ -114,6 +121,12 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   writeRecord(state, finished)
   undo.commit()
   return finished
+}
+
+/** A switch of one bridge is guarded by the network's lock. */
+function isAlone(scope: HostSysctl['scope'], owner: Owner, state: StateFolder): boolean {
+  if (scope === 'host') return listLiveNetworks(state).every((live) => live === owner.network)
+  return scope === 'bridge' || !othersHaveSiblings(owner.containerID, state)
 }
 
 function refuseOwnNetns(netns: Netns, allowed: boolean): void {

@@ -3,7 +3,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { openNetns } from '../sys/netns.ts'
+import { openNetns, within } from '../sys/netns.ts'
 import { formatAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
@@ -13,6 +13,7 @@ import { readNetwork } from './network.ts'
 import { observeAll } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { type AttachmentRecord, readRecord } from './record.ts'
+import { siblingBridges } from './sibling-networks.ts'
 import { siblingsOf } from './source-guard.ts'
 import { lockNetwork, networkFolder } from './state-folder.ts'
 
@@ -34,7 +35,9 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
   using container = openNetns(netns)
   using host = openRtnetlink()
   const { backend } = withBackend(context, network.backend)
-  const desired = desiredOf(record, network, siblingsOf(context.state, record))
+  using inside = within(container, openRtnetlink)
+  const siblings = { records: siblingsOf(context.state, record), bridges: siblingBridges(owner, inside, context.state) }
+  const desired = desiredOf(record, network, siblings)
   const steps = diff(desired, observeAll(host, desired, { netns: container, backend }))
   const lacking = [...steps.map(describeStep), ...lostLeases(record, context)]
   if (record.state === 'adding') lacking.unshift('its end: the ADD did not complete')

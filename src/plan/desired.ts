@@ -3,18 +3,20 @@ import { macToBytes } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { RulePart } from '../nat/backend.ts'
 import type { SourceGuard } from '../nat/source-guard/element.ts'
-import { type Family, formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
+import { answersOnLoopback, type HostSysctl, loopbackSwitch, looseSwitch, type Sysctl, switchesOf } from './host-switches.ts'
 import { gatewaysOf, type Network, type NetworkRecord, subnetsOf } from './network.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
 import { guardOf } from './source-guard.ts'
 
-export interface Sysctl {
-  /** Path below /proc/sys. */
-  readonly key: string
-  readonly value: string
+/** What else the container of an attachment has. */
+export interface Siblings {
+  readonly records: readonly AttachmentRecord[]
+  /** Bridges that tsnet made for its other networks. */
+  readonly bridges: readonly string[]
 }
 
 export interface Desired {
@@ -35,7 +37,7 @@ export interface Desired {
   }
   /** Bytes. */
   readonly mtu: number
-  readonly hostSysctls: readonly Sysctl[]
+  readonly hostSysctls: readonly HostSysctl[]
   readonly rules: RulePart
   /** Present when it may send only what is its own. */
   readonly guard?: SourceGuard
@@ -46,10 +48,10 @@ export interface Desired {
  * @param siblings The other interfaces of the container.
  * @returns What the record of an attachment promises
  */
-export function desiredOf(record: AttachmentRecord, network: NetworkRecord, siblings: readonly AttachmentRecord[] = []): Desired {
+export function desiredOf(record: AttachmentRecord, network: NetworkRecord, siblings: Siblings = { records: [], bridges: [] }): Desired {
   const addresses = record.addresses.flatMap(({ address }) => parsePrefix(address) ?? [])
   const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
-  const families = ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.family === family))
+  const ports = record.ports.map(recordedPort)
   return {
     bridge: {
       name: record.bridge,
@@ -69,12 +71,15 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord, sibl
       mac: macToBytes(record.mac),
       addresses,
       routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
-      sysctls: containerSysctls(record, families.includes(6)),
+      sysctls: containerSysctls(
+        record,
+        addresses.some(({ address }) => address.family === 6),
+      ),
     },
     mtu: record.mtu,
-    hostSysctls: network.gateway ? hostSysctls(record.bridge, families) : [],
-    rules: { networks: rulesOfNetwork(network), attachments: [rulesOfAttachment(record, record.ports.map(recordedPort))] },
-    ...(record.guarded === true && { guard: guardOf(record, siblings) }),
+    hostSysctls: [...switchesAround(network, siblings.bridges), ...(answersOnLoopback(ports) ? [loopbackSwitch(record.bridge)] : [])],
+    rules: { networks: rulesOfNetwork(network), attachments: [rulesOfAttachment(record, ports)] },
+    ...(record.guarded === true && { guard: guardOf(record, siblings.records) }),
   }
 }
 
@@ -95,6 +100,7 @@ export function networkRecordOf(
     readonly keep: readonly string[]
     readonly guarded: boolean
     readonly backend: BackendName
+    readonly loopbackRouted: boolean
   },
 ): NetworkRecord {
   return {
@@ -107,6 +113,7 @@ export function networkRecordOf(
     ...((network.sourceGuard || more.guarded) && { sourceGuard: true }),
     subnets: [...new Set([...subnetsOf(network.rangeSets).map(formatPrefix), ...more.keep])],
     chosen: more.chosen,
+    ...(more.loopbackRouted && { loopbackRouted: true }),
   }
 }
 
@@ -115,29 +122,22 @@ export function bridgeAddressesOf(network: Network): readonly IpPrefix[] {
   return network.isGateway ? gatewaysOf(network.rangeSets) : []
 }
 
-/**
- * Forwarding is the host's, the rest the bridge's own. Loopback addresses are routed out of the bridge so that a port
- * published on the host answers on 127.0.0.1 too; the raw table keeps the way in closed.
- */
-export function hostSysctls(bridge: string, families: readonly Family[]): readonly Sysctl[] {
-  const v4: readonly Sysctl[] = [
-    { key: 'net/ipv4/ip_forward', value: '1' },
-    { key: `net/ipv4/conf/${bridge}/route_localnet`, value: '1' },
-  ]
-  const v6: readonly Sysctl[] = [
-    { key: `net/ipv6/conf/${bridge}/accept_ra`, value: '0' },
-    // Without a link-local address that is past its duplicate address detection, the host asks for no neighbour on the bridge.
-    { key: `net/ipv6/conf/${bridge}/accept_dad`, value: '0' },
-    { key: 'net/ipv6/conf/all/forwarding', value: '1' },
-  ]
-  return [...(families.includes(4) ? v4 : []), ...(families.includes(6) ? v6 : [])]
+/** On bridges of ours alone the check of sources is strict, so only those have to be loosened. */
+function switchesAround(network: NetworkRecord, siblings: readonly string[]): readonly HostSysctl[] {
+  const own = switchesOf(network)
+  if (siblings.length === 0) return own
+  const loose = [...siblings, ...(network.createdBridge ? [network.bridge] : [])].map(looseSwitch)
+  return [...own.filter(({ key }) => !loose.some((other) => other.key === key)), ...loose]
 }
 
-/** No waiting for duplicate address detection, no addresses by router advertisement; neighbours hear of a new address. */
+/**
+ * No waiting for duplicate address detection, no addresses by router advertisement; neighbours hear of a new address. Without
+ * an address of IPv6 the interface has none at all: by a link-local one the container would speak past the rules.
+ */
 function containerSysctls({ ifname, guarded }: AttachmentRecord, v6: boolean): readonly Sysctl[] {
   const arp = { key: `net/ipv4/conf/${ifname}/arp_notify`, value: '1' }
-  if (!v6) return [arp]
   const conf = `net/ipv6/conf/${ifname}`
+  if (!v6) return [arp, { key: `${conf}/disable_ipv6`, value: '1' }]
   return [
     arp,
     { key: `${conf}/disable_ipv6`, value: '0' },

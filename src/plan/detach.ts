@@ -15,6 +15,8 @@ import type { Family, IpAddress } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
+import { answersOnLoopback } from './host-switches.ts'
+import { closeLoopback } from './loopback-ports.ts'
 import { type NetworkRecord, readNetwork } from './network.ts'
 import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
@@ -22,6 +24,7 @@ import { heldPorts, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
 import { guardOf, siblingsOf } from './source-guard.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
+import { rewriteSysctlFile, writeSysctlFile } from './sysctl-file.ts'
 
 export interface DetachContext extends PlanContext {
   /** Whether the caller holds the network's lock. */
@@ -49,10 +52,14 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const errors = new Attempts()
   if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
   errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
+  const mayAnswer = record === undefined || answersOnLoopback(heldPorts(record))
+  const closed = errors.try(() => mayAnswer && closeLoopback(owner, context))
   errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))
   errors.try(() => releaseLeases(owner, record, context))
   errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), heldPorts(record)))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
+  if (last) writeSysctlFile({ except: owner.network }, context)
+  else if (closed === true) rewriteSysctlFile(context)
   removeRecord(state, owner)
   return true
 }
@@ -66,7 +73,9 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
   if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
+  errors.try(() => link && closeLoopback(owner, context))
   if (link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
+  if (link !== undefined || leases > 0) errors.try(() => rewriteSysctlFile(context))
   errors.try(() => forgetAddresses(addresses))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   return link !== undefined || leases > 0
@@ -135,6 +144,7 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   if (bridge !== undefined) deleteLink(host, bridge.index)
   if (network.sourceGuard === true) dropUnusedGuard()
   pending.finish()
+  writeSysctlFile({ except: name }, context)
 }
 
 /** Veth and bridge go together when both go, since the kernel then waits once for both. */

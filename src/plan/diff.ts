@@ -5,7 +5,9 @@ import type { RulePart } from '../nat/backend.ts'
 import type { SourceGuard } from '../nat/source-guard/element.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
 import { RT_TABLE_MAIN } from '../wire/route.ts'
-import type { Desired, Sysctl } from './desired.ts'
+import type { Desired } from './desired.ts'
+import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
+import { isLinkLocal } from './network.ts'
 import type { Observed, ObservedContainer } from './observe.ts'
 
 export type Step =
@@ -15,7 +17,7 @@ export type Step =
   | { readonly kind: 'filterBridge'; readonly name: string }
   | { readonly kind: 'ignoreGroupFrames'; readonly name: string }
   | { readonly kind: 'addBridgeAddress'; readonly name: string; readonly prefix: IpPrefix }
-  | { readonly kind: 'setHostSysctl'; readonly sysctl: Sysctl }
+  | { readonly kind: 'setHostSysctl'; readonly sysctl: HostSysctl }
   | {
       readonly kind: 'createVeth'
       readonly port: Desired['port']
@@ -27,6 +29,7 @@ export type Step =
   | { readonly kind: 'setPortMaster'; readonly name: string; readonly bridge: string }
   | { readonly kind: 'setPortUp'; readonly name: string }
   | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean; readonly isolated: boolean }
+  | { readonly kind: 'setPortIpv6Off'; readonly name: string }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
   | { readonly kind: 'setLoopbackUp' }
   | { readonly kind: 'addAddress'; readonly ifname: string; readonly prefix: IpPrefix }
@@ -72,6 +75,8 @@ export function describeStep(step: Step): string {
       return `the port "${step.name}" up`
     case 'setPort':
       return `hairpin ${step.hairpin ? 'on' : 'off'} and isolation ${step.isolated ? 'on' : 'off'} at the port "${step.name}"`
+    case 'setPortIpv6Off':
+      return `IPv6 off at the port "${step.name}"`
     case 'setContainerSysctls':
       return step.sysctls.map(({ key, value }) => `${key} = ${value} in the container`).join(', ')
     case 'setLoopbackUp':
@@ -94,15 +99,19 @@ export function describeStep(step: Step): string {
 function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {
   const { name, mac, addresses, filtered } = desired.bridge
   const present = (observed.bridge?.addresses ?? []).map(formatPrefix)
+  // A kernel without IPv6 has none of its parameters; a bridge that is yet to come has none at all.
+  const isWanting = (sysctl: HostSysctl) => {
+    const actual = observed.hostSysctls.get(sysctl.key)
+    return actual === undefined ? observed.bridge === undefined : !isSet(sysctl, actual)
+  }
   return [
     ...(observed.bridge === undefined ? [{ kind: 'createBridge', name, mac, mtu: desired.mtu } as const] : []),
     ...(observed.bridge?.up === false ? [{ kind: 'setBridgeUp', name } as const] : []),
     ...(desired.guard && observed.bridge?.ignoresGroupFrames !== true ? [{ kind: 'ignoreGroupFrames', name } as const] : []),
     ...(filtered && observed.bridge?.filtered !== true ? [{ kind: 'filterBridge', name } as const] : []),
+    // Before the addresses: IPv6 must be on for them.
+    ...desired.hostSysctls.filter(isWanting).map((sysctl) => ({ kind: 'setHostSysctl', sysctl }) as const),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addBridgeAddress', name, prefix }) as const),
-    ...desired.hostSysctls
-      .filter(({ key, value }) => observed.hostSysctls.get(key) !== value)
-      .map((sysctl) => ({ kind: 'setHostSysctl', sysctl }) as const),
   ]
 }
 
@@ -112,15 +121,17 @@ function portSteps(desired: Desired, { port: there, container: inside, bridge: a
   const { name } = port
   const { hairpin, isolated } = port
   const setPort = { kind: 'setPort', name, hairpin, isolated } as const
+  const setIpv6Off = { kind: 'setPortIpv6Off', name } as const
   if (there === undefined || inside === undefined) {
     const create = { kind: 'createVeth', port, bridge: bridge.name, ifname: container.ifname, mtu, mac: container.mac } as const
-    return [create, ...(hairpin || isolated ? [setPort] : [])]
+    return [create, setIpv6Off, ...(hairpin || isolated ? [setPort] : [])]
   }
   const joined = there.master !== 0 && there.master === around?.index
   return [
     ...(joined ? [] : [{ kind: 'setPortMaster', name, bridge: bridge.name } as const]),
     ...(there.up ? [] : [{ kind: 'setPortUp', name } as const]),
     ...((joined && there.hairpin) === hairpin && (joined && there.isolated) === isolated ? [] : [setPort]),
+    ...(there.ipv6 ? [setIpv6Off] : []),
   ]
 }
 
@@ -128,7 +139,7 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
   const { ifname, addresses, routes, sysctls } = desired.container
   const present = (observed?.addresses ?? []).map(formatPrefix)
   const known = (observed?.routes ?? []).map(routeKey)
-  const wrong = sysctls.filter(({ key, value }) => observed === undefined || (observed.sysctls.has(key) && observed.sysctls.get(key) !== value))
+  const wrong = sysctls.filter((sysctl) => observed === undefined || isWrong(sysctl, observed))
   return [
     ...(wrong.length > 0 ? [{ kind: 'setContainerSysctls', sysctls: wrong } as const] : []),
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
@@ -136,6 +147,13 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
     ...routes.filter((route) => !known.includes(routeKey(route))).map((route) => ({ kind: 'addRoute', ifname, route }) as const),
   ]
+}
+
+/** What the kernel does not have cannot be wrong; and who has given the interface an address of IPv6 since, wants IPv6. */
+function isWrong({ key, value }: Sysctl, { sysctls, addresses }: ObservedContainer): boolean {
+  const actual = sysctls.get(key)
+  if (actual === undefined || actual === value) return false
+  return !(key.endsWith('/disable_ipv6') && value === '1' && addresses.some((prefix) => prefix.address.family === 6 && !isLinkLocal(prefix)))
 }
 
 /** An ADD always writes its rules. They come first: another process writes them while this one makes links. */

@@ -3,8 +3,10 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
 import type { NetworkRules } from '../nat/model.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import { readSysctl } from '../sys/sysctl.ts'
 import { formatPrefix } from '../wire/ip-address.ts'
 import { bridgeAddressesOf, networkRecordOf } from './desired.ts'
+import { isSet, loopbackSwitch } from './host-switches.ts'
 import {
   chooseNetwork,
   forgetNetwork,
@@ -49,8 +51,10 @@ export interface Established extends Disposable {
 export function establish(config: NetworkConfig, context: EstablishContext): Established {
   const { state, backend, host, undo } = context
   const former = readNetwork(state, config.name)
-  const standing = former && standingNetwork(config, former, host)
-  if (former !== undefined && standing !== undefined)
+  // A bridge of the person's stays without attachments, and he may have changed it since the last one.
+  const begun = former !== undefined && (former.createdBridge || listOwners(state, config.name).length > 0)
+  const standing = begun ? standingNetwork(config, former, host) : undefined
+  if (begun && standing !== undefined)
     return { ...standing, record: former, fresh: false, formerRules: [], moved: undefined, [Symbol.dispose]: () => {} }
   const lock = lockHost(state)
   try {
@@ -66,6 +70,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
       keep: live ? former.subnets : [],
       guarded: live && former.sourceGuard === true,
       backend: backend.name,
+      loopbackRouted: live ? former.loopbackRouted === true : !created && routesLoopback(network.bridge),
     })
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
     const moved = live && (former.backend ?? 'iptables') !== backend.name ? former : undefined
@@ -76,6 +81,11 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
     lock[Symbol.dispose]()
     throw error
   }
+}
+
+function routesLoopback(bridge: string): boolean {
+  const loopback = loopbackSwitch(bridge)
+  return isSet(loopback, readSysctl(loopback.key))
 }
 
 /** @returns The network, unless its configuration has changed since or its bridge is not as it was. */

@@ -62,6 +62,8 @@ export interface NetworkRecord {
   readonly sourceGuard?: boolean
   /** Whether the subnet was chosen rather than configured. */
   readonly chosen: boolean
+  /** Whether loopback addresses were routed out of the bridge, by the person whose it is, before the network came. */
+  readonly loopbackRouted?: true
 }
 
 export function readNetwork(state: StateFolder, name: string): NetworkRecord | undefined {
@@ -193,7 +195,7 @@ function onLinkRoutes(rt: NetlinkSocket, bridge: string): readonly { readonly su
 }
 
 /** fe80::/10 and ff00::/8 are on every link. */
-function isLinkLocal({ address }: IpPrefix): boolean {
+export function isLinkLocal({ address }: IpPrefix): boolean {
   return address.family === 6 && (address.value >> 118n === 0x3fan || address.value >> 120n === 0xffn)
 }
 

@@ -11,7 +11,8 @@ import { type Netns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import type { IpPrefix } from '../wire/ip-address.ts'
 import { IFF_UP } from '../wire/link.ts'
-import type { Desired, Sysctl } from './desired.ts'
+import type { Desired } from './desired.ts'
+import type { Sysctl } from './host-switches.ts'
 
 export interface ObservedBridge {
   readonly index: number
@@ -33,6 +34,8 @@ export interface ObservedPort {
   readonly master: number
   readonly hairpin: boolean
   readonly isolated: boolean
+  /** Whether the host speaks IPv6 over it. */
+  readonly ipv6: boolean
 }
 
 export interface ObservedContainer {
@@ -83,6 +86,7 @@ export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns):
         master: port.master ?? 0,
         hairpin: port.linkinfo?.bridgePort?.hairpin === 1,
         isolated: port.linkinfo?.bridgePort?.isolated === 1,
+        ipv6: readSysctl(`net/ipv6/conf/${desired.port.name}/disable_ipv6`) === '0',
       },
     }),
     ...(container !== null && { container }),

@@ -47,7 +47,7 @@ const network: NetworkRecord = {
 const desired = desiredOf(record, network)
 const complete: Observed = {
   bridge: { index: 2, up: true, mtu: 1400, mac: new Uint8Array(6), addresses: [prefix('10.0.0.1/24'), prefix('fd00::1/64')], filtered: false },
-  port: { index: 3, up: true, mtu: 1400, mac: new Uint8Array(6), master: 2, hairpin: true, isolated: false },
+  port: { index: 3, up: true, mtu: 1400, mac: new Uint8Array(6), master: 2, hairpin: true, isolated: false, ipv6: false },
   container: {
     index: 2,
     up: true,
@@ -69,10 +69,11 @@ test('diff() makes everything in order when nothing is there', () => {
   assert.deepEqual(kinds({ hostSysctls: new Map() }), [
     'writeRules',
     'createBridge',
-    'addBridgeAddress',
-    'addBridgeAddress',
     ...desired.hostSysctls.map(() => 'setHostSysctl'),
+    'addBridgeAddress',
+    'addBridgeAddress',
     'createVeth',
+    'setPortIpv6Off',
     'setPort',
     'setContainerSysctls',
     'setLoopbackUp',
@@ -102,7 +103,8 @@ for (const [what, change, expected] of [
     ['createBridge', 'addBridgeAddress', 'addBridgeAddress', 'setPortMaster'],
   ],
   ['a port that is down', { port: { ...complete.port, up: false } }, ['setPortUp']],
-  ['a veth pair that is gone', { port: undefined }, ['createVeth']],
+  ['a veth pair that is gone', { port: undefined }, ['createVeth', 'setPortIpv6Off']],
+  ['a port over which the host speaks IPv6', { port: { ...complete.port, ipv6: true } }, ['setPortIpv6Off']],
   ['a lost rule', { missingRules: ['nat: -A X'] }, ['writeRules']],
   ['a bridge that is down', { bridge: { ...complete.bridge, up: false } }, ['setBridgeUp']],
 ] as const) {

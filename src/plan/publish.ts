@@ -9,12 +9,15 @@ import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetFormer, forgetWithdrawn } from '../nat/stale-connections.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
+import { answersOnLoopback } from './host-switches.ts'
+import { closeLoopback, openLoopback } from './loopback-ports.ts'
 import { readNetwork } from './network.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, type RecordedPort, readRecord, recordedPort, recordPort, writeRecord } from './record.ts'
 import { lockNetwork } from './state-folder.ts'
+import { rewriteSysctlFile } from './sysctl-file.ts'
 import { UndoStack } from './undo.ts'
 import { type PortWish, portsFor } from './wishes.ts'
 
@@ -36,6 +39,7 @@ export function publishPorts(owner: Owner, wishes: readonly PortWish[], caller: 
   using undo = new UndoStack(context.warn)
   const added = claim(record, fresh, { context, undo })
   const ports = [...again, ...added]
+  openLoopback(owner.network, ports, { ...context, undo })
   undo.push('connections', () => forgetWithdrawn(added))
   undo.push('rules', () => context.backend.startChange({ remove: rulesOf(record, added), base: 'keep' }).finish())
   const expect = { networks: network === undefined ? [] : rulesOfNetwork(network), attachments: [] }
@@ -69,6 +73,8 @@ function completeWithdrawal(record: AttachmentRecord, context: PlanContext): Att
   if (leaving.length === 0) return rest
   const ports = leaving.map(recordedPort)
   context.backend.startChange({ remove: rulesOf(record, ports), base: 'keep' }).finish()
+  const closes = answersOnLoopback(ports) && !answersOnLoopback(rest.ports.map(recordedPort))
+  if (closes && closeLoopback(record, context)) rewriteSysctlFile(context)
   forgetWithdrawn(ports)
   releasePorts(ledgerOf(context.state), ownerText(record), ports)
   writeRecord(context.state, rest)

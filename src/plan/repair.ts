@@ -15,11 +15,14 @@ import { withBackend } from './backend.ts'
 import { lostLeases } from './check.ts'
 import { type Desired, desiredOf } from './desired.ts'
 import { describeStep, diff, type Step } from './diff.ts'
+import type { HostSysctl } from './host-switches.ts'
 import { type NetworkRecord, readNetwork, writeNetwork } from './network.ts'
 import { type Observed, observeLinks } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
+import { repairLoopback, repairSysctlFile, type SwitchRepair } from './repair-switches.ts'
+import { siblingBridges } from './sibling-networks.ts'
 import { siblingsOf } from './source-guard.ts'
 import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
 import { type Status, statusOf } from './status.ts'
@@ -61,7 +64,17 @@ export function repairNetwork(network: string, context: RepairContext): readonly
   }
   const living = members.flatMap(({ record, status }, i) => (record && status === 'attached' ? [{ record, own: all[i] as Findings }] : []))
   if (known === undefined) shared.fail(new TsnetError('TSNET_RECORD', `Cannot repair network "${network}": its record cannot be read`))
-  else if (living.length > 0) repairLiving(living, { known, shared, context: withBackend(context, known.backend) })
+  else if (living.length > 0) {
+    const own = { ...withBackend(context, known.backend), onMade: (what: string) => shared.add(what) }
+    repairLiving(living, { known, shared, context: own, wanted: [] })
+    shared.try(() =>
+      repairLoopback(
+        known,
+        members.map(({ record }) => record),
+        own,
+      ),
+    )
+  }
   return [shared, ...all]
 }
 
@@ -126,7 +139,9 @@ interface Living {
 interface Shared {
   readonly known: NetworkRecord
   readonly shared: Findings
-  readonly context: RepairContext
+  readonly context: RepairContext & SwitchRepair
+  /** Gathers the host's switches that the attachments need. */
+  readonly wanted: HostSysctl[]
 }
 
 /** The newest first: when there was more than one bridge, the neighbours know the MAC address of the last. */
@@ -137,6 +152,7 @@ function repairLiving(living: readonly Living[], work: Shared): void {
   const newestFirst = [...living].sort((a, b) => b.record.created.localeCompare(a.record.created))
   const bridgeMac = newestFirst[0]?.record.bridgeMac ?? ''
   for (const { record, own } of newestFirst) own.try(() => repairLinks({ ...record, bridgeMac }, { ...work, own, host }))
+  work.shared.try(() => repairSysctlFile(work.wanted, work.context))
   for (const { record, own } of living) for (const lease of lostLeases(record, work.context)) own.fail(leaseLost(record, lease))
 }
 
@@ -164,21 +180,23 @@ function repairLinks(record: AttachmentRecord, work: OwnWork): void {
   const { known, context, own, host } = work
   using netns = findNetns(record.netns)
   if (netns === undefined) throw unreachable(record)
-  const desired = desiredOf(record, known, siblingsOf(context.state, record))
+  using container = within(netns, openRtnetlink)
+  const siblings = { records: siblingsOf(context.state, record), bridges: siblingBridges(record, container, context.state) }
+  const desired = desiredOf(record, known, siblings)
+  work.wanted.push(...desired.hostSysctls)
   const look = () => ({ ...observeLinks(host, desired, netns), missingRules: [] })
   const observed = look()
   const steps = [...macSteps(desired, observed, known), ...diff(desired, observed)].filter((step) => isShared(step) || !isTorn(observed))
   if (isTorn(observed)) own.fail(torn(record))
-  if (steps.length > 0) performAll(steps, netns, work)
+  if (steps.length > 0) performAll(steps, netns, { ...work, container })
   if (steps.length === 0 || context.dryRun || own.errors.length > 0 || work.shared.errors.length > 0) return
   const [left] = diff(desired, look())
   if (left !== undefined) own.fail(new TsnetError('TSNET_REPAIR', `Cannot repair "${ownerText(record)}": it still lacks ${describeStep(left)}`))
 }
 
 /** What follows a link that could not be made cannot be made either. */
-function performAll(steps: readonly Step[], netns: Netns, work: OwnWork): void {
-  const { context, shared, own, host } = work
-  using container = within(netns, openRtnetlink)
+function performAll(steps: readonly Step[], netns: Netns, work: OwnWork & { readonly container: NetlinkSocket }): void {
+  const { context, shared, own, host, container } = work
   const onRouteTaken: ApplyContext['onRouteTaken'] = ({ destination }) => {
     throw routeTaken(own, formatPrefix(destination))
   }

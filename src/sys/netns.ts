@@ -42,6 +42,15 @@ export function openOwnNetns(): Netns {
   return openNetns('/proc/self/ns/net')
 }
 
+/**
+ * @returns Whether this process is in the network namespace of process 1: the one whose kernel parameters the machine's own
+ * configuration is about. False when that cannot be told.
+ */
+export function isInMachinesNetns(): boolean {
+  const own = inodeOf('/proc/self/ns/net')
+  return own !== undefined && inodeOf('/proc/1/ns/net') === own
+}
+
 /** @returns The inode of the network namespace at `path`, or undefined when there is none (any more). */
 export function netnsInode(path: string): number | undefined {
   try {

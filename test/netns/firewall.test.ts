@@ -83,7 +83,7 @@ hostTest('only published ports are open: the outside cannot reach a container by
 
 hostTest("a container cannot reach the host's services on 127.0.0.1 though the bridge routes loopback addresses", async (host) => {
   const container = host.container('c1')
-  host.mustCni('ADD', { netns: container })
+  host.mustCni('ADD', { netns: container, runtimeConfig: { portMappings } })
   await host.talker.serve({ protocol: 'tcp', address: '127.0.0.1', port: 9000 }, 'secret')
   container.sh('echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1/32 via 10.50.0.1')
   const question = { protocol: 'tcp', address: '127.0.0.1', port: 9000, localAddress: '10.50.0.2', timeoutMs: 300 } as const

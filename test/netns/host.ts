@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { eventually, Machine, type Outcome, Place, requireTools } from './machine.ts'
+import { eventually, Machine, type Outcome, Place, requireTools, SYSCTL_FOLDER } from './machine.ts'
 
 export const TSNET = join(process.cwd(), 'dist/bin/tsnet')
 export const LOOPBACK = join(process.cwd(), 'dist/bin/loopback')
@@ -159,6 +159,7 @@ export class Host extends Place {
     const { id = 'c1', ifname = 'eth0', netns = '', conf = DUAL_STACK, args = '', runtimeConfig, prevResult, env = {}, program = TSNET } = call
     const variables = {
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      TSNET_SYSCTL_DIR: SYSCTL_FOLDER,
       CNI_COMMAND: command,
       CNI_CONTAINERID: id,
       CNI_NETNS: typeof netns === 'string' ? netns : netns.path,

@@ -57,7 +57,10 @@ hostTest('the switches of host and container are those of a router and of a host
   const machine = {
     'ipv4/ip_forward': '1',
     'ipv6/conf/all/forwarding': '1',
-    'ipv4/conf/br-net/route_localnet': '1',
+    'ipv4/conf/br-net/route_localnet': '0',
+    'ipv4/conf/br-net/rp_filter': '1',
+    'ipv6/conf/br-net/disable_ipv6': '0',
+    'ipv6/conf/br-net/accept_ra': '0',
     'ipv6/conf/uplink/accept_ra': '2',
   }
   for (const [key, value] of Object.entries(machine)) assert.equal(read(host, key), value, key)

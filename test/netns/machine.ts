@@ -19,6 +19,10 @@ const TIMEOUT_MS = 60_000
 const POLL_MS = 5
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** Where tsnet is to write its kernel parameters: a machine is not in the network namespace of process 1, and has a /run of its own. */
+export const SYSCTL_FOLDER = '/run/sysctl.d'
+const ENVIRONMENT = { PATH, TSNET_SYSCTL_DIR: SYSCTL_FOLDER }
+
 /** A place where programs can be run: a host, the machine outside, a container. */
 export class Place {
   readonly name: string
@@ -42,7 +46,7 @@ export class Place {
     const [command = '', ...args] = [...this.entry, ...argv]
     const { status, signal, stdout, stderr, error } = spawnSync(command, args, {
       encoding: 'utf8',
-      env: { PATH, ...env },
+      env: { ...ENVIRONMENT, ...env },
       timeout: timeoutMs,
       maxBuffer: 1 << 28,
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
@@ -69,7 +73,7 @@ export class Place {
   }
 
   start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
-    return spawn('setpriv', ['--pdeathsig', 'KILL', ...this.entry, ...argv], { env: { PATH, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    return spawn('setpriv', ['--pdeathsig', 'KILL', ...this.entry, ...argv], { env: { ...ENVIRONMENT, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
   }
 
   async stopTalker(): Promise<void> {
@@ -145,6 +149,7 @@ const TOOLS: Readonly<Record<string, string>> = {
   tcpdump: 'tcpdump',
   strace: 'strace',
   socat: 'socat',
+  sysctl: 'procps',
 }
 
 /** @throws Error that says what to install */

@@ -24,6 +24,11 @@ export class Sniffer {
     return sniffer
   }
 
+  /** All that was seen up to now. */
+  get text(): string {
+    return this.#text
+  }
+
   /** Waits until a line that matches was seen. @returns That line */
   async line(pattern: RegExp): Promise<string> {
     const find = () => this.#text.split('\n').find((line) => pattern.test(line))

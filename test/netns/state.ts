@@ -3,8 +3,11 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CniCall, CniDocument, Host } from './host.ts'
+import { SYSCTL_FOLDER } from './machine.ts'
 
 const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
+/** Per link: what tsnet sets, or must not. */
+const LINK_SWITCHES = ['ipv4/conf/*/rp_filter', 'ipv4/conf/*/route_localnet', 'ipv6/conf/*/disable_ipv6', 'ipv6/conf/*/accept_ra']
 const SWITCHES = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding', 'net/ipv6/conf/uplink/accept_ra']
 
 /** @returns The rules of both families, both variants of iptables and the native tables, without counters, dates and tables that hold nothing. */
@@ -69,8 +72,17 @@ export function snapshot(host: Host, { kernelOnly = false }: SnapshotOptions = {
     routes6: ip('-6', 'route', 'show', 'table', 'all'),
     rules: rulesOf(host),
     switches: SWITCHES.map((key) => host.exec(['cat', `/proc/sys/${key}`])),
+    linkSwitches: host.sh(`cd /proc/sys/net; grep -H . ${LINK_SWITCHES.join(' ')}`).split('\n'),
+    sysctlFiles: sysctlFiles(host),
     ...(kernelOnly ? {} : { book: bookOf(host) }),
   }
+}
+
+/** @returns The text of every file by which kernel parameters outlast a reload. */
+export function sysctlFiles(host: Host): Readonly<Record<string, string>> {
+  const folder = host.machine.path(SYSCTL_FOLDER)
+  const names = existsSync(folder) ? readdirSync(folder) : []
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]))
 }
 
 /** What changes by itself goes: timers, and link-local addresses, which come to life a second after their link. */
@@ -95,6 +107,7 @@ export function assertNothingLeft(host: Host, options: BookOptions = {}): void {
   const links = host.json<{ ifname: string }>('ip', '-j', 'link').map(({ ifname }) => ifname)
   assert.deepEqual(links.sort(), ['lo', 'uplink'], 'links are left')
   assert.doesNotMatch(rulesOf(host), /tsnet/i, 'rules are left')
+  assert.deepEqual(sysctlFiles(host), {}, 'kernel parameters are kept')
   assertBookEmpty(host, options)
 }
 
