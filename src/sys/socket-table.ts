@@ -85,12 +85,16 @@ function addressOf(hex: string): Uint8Array {
   return new Uint8Array(new Uint32Array((hex.match(/.{8}/g) ?? []).map((word) => Number.parseInt(word, 16))).buffer)
 }
 
-/** Its addresses are a list; for a look-up by port any will do. */
+/** An endpoint has a list of addresses: ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS. */
 function parseEndpoint(line: string): readonly SocketEntry[] {
-  const words = line.trim().split(/\s+/)
-  return words.length < 8 || words[0] === 'ENDPT'
-    ? []
-    : [{ address: new Uint8Array(4), port: Number(words[5]), state: 'open', inode: Number(words[7]) }]
+  const [endpoint, , , , , port, , inode, ...addresses] = line.trim().split(/\s+/)
+  if (endpoint === 'ENDPT') return []
+  return addresses.map((text) => ({ address: endpointAddress(text), port: Number(port), state: 'open', inode: Number(inode) }))
+}
+
+/** 192.0.2.1, or eight groups of four digits. */
+function endpointAddress(text: string): Uint8Array {
+  return text.includes(':') ? Uint8Array.from(Buffer.from(text.replaceAll(':', ''), 'hex')) : Uint8Array.from(text.split('.'), Number)
 }
 
 function linesOf(table: string): readonly string[] {
