@@ -24,6 +24,8 @@ const ANY_BACKEND = [
   'policy',
   'spoofing',
   'hardening-switches',
+  'matrix',
+  'matrix-sctp',
 ]
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
 const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []

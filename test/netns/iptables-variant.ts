@@ -1,4 +1,5 @@
 /** Which of Debian's two iptables a host has. */
+import assert from 'node:assert/strict'
 import type { Host } from './host.ts'
 
 /** Switches the host to iptables-legacy, in its own mount namespace alone. @returns false when the kernel has none */
@@ -11,6 +12,7 @@ export function useLegacyIptables(host: Host): boolean {
       for suffix in '' -save -restore; do ln -sfn /usr/sbin/$tool-legacy$suffix /run/alternatives/$tool$suffix; done
     done
     mount --bind /run/alternatives /etc/alternatives`)
+  assert.match(host.exec(['/usr/sbin/iptables-restore', '--version']), /legacy/)
   return true
 }
 

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
-import { ADDRESSES, type Container, DUAL_STACK, type Host, hostTest } from './host.ts'
-import { useLegacyIptables } from './iptables-variant.ts'
-import { assertNothingLeft, assertRefused, rulesOf } from './state.ts'
+import { ADDRESSES, type Container, DUAL_STACK, hostTest } from './host.ts'
+import { assertNothingLeft, assertRefused } from './state.ts'
 import type { TransportProtocol } from './talker.ts'
 
 const FAMILIES = [4, 6] as const
@@ -24,72 +23,6 @@ async function serveAll(container: Container, ports: readonly number[]): Promise
       for (const protocol of PROTOCOLS) await container.talker.serve({ protocol, address: anyAddress(family), port }, container.name)
     }
   }
-}
-
-/** Which of the addresses answer a TCP client; the others refuse, because nobody listens there. */
-async function answering(from: Host | Host['outside'], addresses: readonly string[], port: number): Promise<readonly string[]> {
-  const asked = addresses.map(async (address) => {
-    try {
-      await from.talker.ask({ protocol: 'tcp', address, port })
-      return [address]
-    } catch (error) {
-      assert.match(String(error), /ECONNREFUSED/)
-      return []
-    }
-  })
-  return (await Promise.all(asked)).flat()
-}
-
-const hostAddresses = FAMILIES.flatMap((family) => [ADDRESSES[family].host, ADDRESSES[family].second])
-
-for (const variant of ['nft', 'legacy'] as const) {
-  hostTest(`a shifted range 8000-8010:9000-9010 leads each port to its own (iptables-${variant})`, async (host, t) => {
-    if (variant === 'legacy' && !useLegacyIptables(host)) return t.skip('The kernel has no legacy iptables')
-    const container = host.container('c1')
-    const mappings = PROTOCOLS.map((protocol) => ({ hostPort: 8000, containerPort: 9000, range: 11, protocol }))
-    host.mustCni('ADD', { netns: container, runtimeConfig: publish(...mappings) })
-    assert.match(rulesOf(host), new RegExp(`(^|\n)iptables-${variant}-save\n[\\s\\S]*?8000:8010`))
-    await serveAll(container, [9000, 9003, 9010])
-    for (const family of FAMILIES) {
-      for (const protocol of PROTOCOLS) {
-        for (const offset of [0, 3, 10]) {
-          const question = { protocol, address: ADDRESSES[family].host, port: 8000 + offset }
-          assert.equal((await host.outside.talker.ask(question)).port, 9000 + offset)
-          assert.equal((await host.talker.ask(question)).port, 9000 + offset)
-        }
-      }
-    }
-    host.mustCni('DEL', { netns: container })
-    assertNothingLeft(host)
-  })
-
-  hostTest(`a port on one of the host's addresses answers there alone (iptables-${variant})`, async (host, t) => {
-    if (variant === 'legacy' && !useLegacyIptables(host)) return t.skip('The kernel has no legacy iptables')
-    const container = host.container('c1')
-    const mappings = [
-      { hostPort: 8081, containerPort: 80, hostIP: ADDRESSES[4].host },
-      { hostPort: 8082, containerPort: 80, hostIP: ADDRESSES[6].second },
-      { hostPort: 8083, containerPort: 80, hostIP: '0.0.0.0' },
-      { hostPort: 8084, containerPort: 80, hostIP: '::' },
-      { hostPort: 8085, containerPort: 80, hostIP: '127.0.0.1' },
-      { hostPort: 8086, containerPort: 80, hostIP: '' },
-    ]
-    host.mustCni('ADD', { netns: container, runtimeConfig: publish(...mappings) })
-    await serveAll(container, [80])
-    const [host4, second4, host6, second6] = hostAddresses
-    for (const from of [host.outside, host]) {
-      assert.deepEqual(await answering(from, hostAddresses, 8081), [host4])
-      assert.deepEqual(await answering(from, hostAddresses, 8082), [second6])
-      assert.deepEqual(await answering(from, hostAddresses, 8083), [host4, second4])
-      assert.deepEqual(await answering(from, hostAddresses, 8084), [host6, second6])
-      assert.deepEqual(await answering(from, hostAddresses, 8085), [])
-      assert.deepEqual(await answering(from, hostAddresses, 8086), hostAddresses)
-    }
-    assert.deepEqual(await answering(host, ['127.0.0.1'], 8085), ['127.0.0.1'])
-    assert.deepEqual(await answering(host, ['127.0.0.1'], 8081), [])
-    host.mustCni('DEL', { netns: container })
-    assertNothingLeft(host)
-  })
 }
 
 interface Conflict {
@@ -171,15 +104,4 @@ hostTest("a container's second network may name the ports again that the first p
 hostTest('one request may not publish the same port twice', (host) => {
   const netns = host.container('c1')
   assertRefused(host, 'ADD', { netns, runtimeConfig: publish({ ...tcp, hostPort: 80 }, { ...tcp, hostPort: 80, containerPort: 81 }) }, 7)
-})
-
-hostTest('SCTP ports are published where the kernel has SCTP', async (host, t) => {
-  const probe = host.run(['socat', '-u', 'OPEN:/dev/null', 'SCTP:127.0.0.1:9'])
-  if (/not supported/.test(probe.stderr)) return t.skip('The kernel has no SCTP')
-  const container = host.container('c1')
-  host.mustCni('ADD', { netns: container, runtimeConfig: publish({ hostPort: 8080, containerPort: 80, protocol: 'sctp' }) })
-  const server = container.start(['socat', 'SCTP-LISTEN:80,reuseaddr,fork', 'SYSTEM:echo web'])
-  t.after(() => server.kill('SIGKILL'))
-  assert.equal(host.outside.exec(['socat', '-u', `SCTP:${ADDRESSES[4].host}:8080,retry=50,interval=0.1`, '-']).trim(), 'web')
-  host.mustCni('DEL', { netns: container })
 })

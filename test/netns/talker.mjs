@@ -1,6 +1,6 @@
 // Runs inside a network namespace and does what test/netns/talker.ts asks for, one JSON object a line: serves, asks.
 import { createSocket } from 'node:dgram'
-import { createConnection, createServer } from 'node:net'
+import { createConnection, createServer, Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 
 const TIMEOUT_MS = 5000
@@ -10,8 +10,9 @@ const held = new Map()
 
 const actions = {
   /** Answers everything with who is speaking and whom it hears. */
-  serve: ({ protocol, address, port, name, standing }) =>
-    new Promise((resolve, reject) => {
+  serve: async ({ protocol, address, port, name, standing }) => {
+    const fd = protocol === 'sctp' ? (await import('./sctp.mjs')).bindSctp(address, port) : undefined
+    return new Promise((resolve, reject) => {
       const document = (peer, peerPort) => JSON.stringify({ name, peer: plain(peer), peerPort, port })
       if (protocol === 'udp') {
         const socket = createSocket(address.includes(':') ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' })
@@ -21,16 +22,20 @@ const actions = {
         return
       }
       const server = createServer((socket) => {
-        const answer = document(socket.remoteAddress, socket.remotePort)
         socket.on('error', () => {})
+        // Whoever asked may be gone already.
+        if (socket.remoteAddress === undefined) return socket.destroy()
+        const answer = document(socket.remoteAddress, socket.remotePort)
         if (standing) socket.on('data', () => socket.write(answer))
         else socket.end(answer)
       })
       server.once('error', reject)
-      server.listen({ port, host: address, ipv6Only: address.includes(':') }, () => resolve(keep(protocol, address, port, server)))
-    }),
+      const listened = fd === undefined ? { port, host: address, ipv6Only: address.includes(':') } : { fd }
+      server.listen(listened, () => resolve(keep(protocol, address, port, server)))
+    })
+  },
   close: ({ protocol, address, port }) => new Promise((resolve) => servers.get(`${protocol} ${address} ${port}`).close(() => resolve({}))),
-  ask: (question) => (question.protocol === 'udp' ? askUdp(question) : askTcp(question)),
+  ask: (question) => ({ tcp: askTcp, udp: askUdp, sctp: askSctp })[question.protocol](question),
   /** Opens a TCP connection to a standing server, or goes on with the one that it opened before. */
   hold: (question) => say(connection(question), question),
   drop: async (question) => {
@@ -52,13 +57,23 @@ for await (const line of createInterface({ input: process.stdin })) {
 process.exit(0)
 
 function askTcp({ address, port, localAddress, localPort, timeoutMs = TIMEOUT_MS }) {
+  const socket = createConnection({ host: address, port, ...(localAddress && { localAddress }), ...(localPort && { localPort }) })
+  return heard(socket, timeoutMs)
+}
+
+async function askSctp({ address, port, timeoutMs = TIMEOUT_MS }) {
+  const { connectSctp } = await import('./sctp.mjs')
+  return heard(new Socket({ fd: connectSctp(address, port, timeoutMs) }), timeoutMs)
+}
+
+/** What the other side says until it ends. */
+function heard(socket, timeoutMs) {
   return new Promise((resolve, reject) => {
     let text = ''
-    const socket = createConnection({ host: address, port, ...(localAddress && { localAddress }), ...(localPort && { localPort }) })
     socket.setTimeout(timeoutMs, () => socket.destroy(new Error('no answer')))
     socket.on('data', (data) => (text += data))
     socket.once('error', reject)
-    socket.once('end', () => resolve(JSON.parse(text)))
+    socket.once('end', () => (text === '' ? reject(new Error('ended without an answer')) : resolve(JSON.parse(text))))
   })
 }
 
@@ -84,12 +99,17 @@ function nameOf({ address, port, localPort }) {
   return `${address} ${port} ${localPort ?? ''}`
 }
 
-/** A datagram may get lost, so it is sent again until the answer comes. */
-function askUdp({ address, port, localPort, expect, timeoutMs = TIMEOUT_MS }) {
+/** A datagram may get lost, so it is sent again until the answer comes. A socket that is connected also learns that it is refused. */
+function askUdp({ address, port, localPort, expect, connected = false, timeoutMs = TIMEOUT_MS }) {
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
-    const send = () => socket.send('?', port, address, () => {})
-    const again = setInterval(send, RETRY_MS)
+    const send = () => (connected ? socket.send('?', () => {}) : socket.send('?', port, address, () => {}))
+    let again
+    const start = (error) => {
+      if (error) return finish(reject, error)
+      send()
+      again = setInterval(send, RETRY_MS)
+    }
     const finish = (end, value) => {
       clearInterval(again)
       clearTimeout(limit)
@@ -104,7 +124,7 @@ function askUdp({ address, port, localPort, expect, timeoutMs = TIMEOUT_MS }) {
       if (expect === undefined || answer.name === expect) finish(resolve, answer)
       else last = `only ${answer.name} answers`
     })
-    socket.bind(localPort ?? 0, send)
+    socket.bind(localPort ?? 0, () => (connected ? socket.connect(port, address, start) : start()))
   })
 }
 

@@ -1,9 +1,9 @@
-/** A process that speaks TCP and UDP from inside a namespace: real sockets, asked for over a pipe. */
+/** A process that speaks TCP, UDP and SCTP from inside a namespace: real sockets, asked for over a pipe. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
-export type TransportProtocol = 'tcp' | 'udp'
+export type TransportProtocol = 'tcp' | 'udp' | 'sctp'
 
 export interface Endpoint {
   readonly protocol: TransportProtocol
@@ -16,6 +16,8 @@ export interface Question extends Endpoint {
   readonly localPort?: number
   /** UDP: whose answer is waited for; others are passed over. */
   readonly expect?: string
+  /** UDP: ends with ECONNREFUSED when the other side says that nobody listens. */
+  readonly connected?: boolean
   /** For questions that nobody shall answer. */
   readonly timeoutMs?: number
 }
@@ -76,14 +78,19 @@ export class Talker {
   }
 
   stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return Promise.resolve()
+    if (this.#hasEnded) return Promise.resolve()
     return new Promise((resolve) => {
       this.#child.once('exit', () => resolve())
       this.#child.kill('SIGKILL')
     })
   }
 
+  get #hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null
+  }
+
   #send(action: string, options: object): Promise<Answer> {
+    if (this.#hasEnded) return Promise.reject(new Error('The talker has ended'))
     const id = this.#next++
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })
