@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the machine to where a task can run: `setup.sh build|demo|test|bench|runtimes`. As root it installs missing Debian
+# Brings the machine to where a task can run: `setup.sh build|demo|test|vm|bench|runtimes`. As root it installs missing Debian
 # packages; otherwise it says exactly what to install. Then it installs the npm packages if the lockfile changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ task=${1:-build}
 build=()
 demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables tcpdump:tcpdump busybox:busybox nsenter:util-linux)
 test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux)
+vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins)
 runtimes=(ip:iproute2 iptables-restore:iptables nft:nftables nsenter:util-linux busybox:busybox-static podman:podman conmon:conmon containerd:containerd
   ctr:containerd runc:runc crun:crun go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev)
