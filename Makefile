@@ -7,7 +7,7 @@ all: build
 demo: setup-demo build
 	@bash scripts/demo.sh
 
-# What CI runs.
+# What CI runs, before test-vm.
 test: lint types unit netns
 
 # On Debian's stock kernel in a virtual machine: what `test` has to skip on a kernel that lacks something.
