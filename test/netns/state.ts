@@ -8,6 +8,7 @@ import { SYSCTL_FOLDER } from './machine.ts'
 const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
 /** Per link: what tsnet sets, or must not. */
 const LINK_SWITCHES = ['ipv4/conf/*/rp_filter', 'ipv4/conf/*/route_localnet', 'ipv6/conf/*/disable_ipv6', 'ipv6/conf/*/accept_ra']
+const CARRIER = ['NO-CARRIER', 'LOWER_UP', 'linkdown']
 const SWITCHES = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding', 'net/ipv6/conf/uplink/accept_ra']
 
 /** @returns The rules of both families, both variants of iptables and the native tables, without counters, dates and tables that hold nothing. */
@@ -85,9 +86,10 @@ export function sysctlFiles(host: Host): Readonly<Record<string, string>> {
   return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]))
 }
 
-/** What changes by itself goes: timers, and link-local addresses, which come to life a second after their link. */
+/** What changes by itself goes: timers, carriers, which the kernel sees a moment later, and link-local addresses, which come to life after their link. */
 function withoutPassing(key: string, value: unknown): unknown {
-  if (/_timer$/.test(key)) return undefined
+  if (/_timer$|^operstate$/.test(key)) return undefined
+  if (key === 'flags' && Array.isArray(value)) return value.filter((flag) => !CARRIER.includes(flag))
   return Array.isArray(value)
     ? value.filter((entry) => !/"(local|dst)":"(fe80|ff00)/.test(JSON.stringify(entry)) || 'ifname' in Object(entry))
     : value
