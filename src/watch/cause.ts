@@ -8,6 +8,7 @@ export type Cause =
   | 'legacy rules changed'
   | 'firewalld reloaded'
   | 'firewalld started or stopped'
+  | 'the bus answered'
   | 'events were lost'
   | 'time was up'
   | 'the last repair failed'

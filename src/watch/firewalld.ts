@@ -3,7 +3,7 @@
  * too; what it writes through iptables-legacy is not. A bus that is absent or goes away is no error, but tried again.
  */
 import { connect, type Socket } from 'node:net'
-import { type DBusMessage, decodeMessage, encodeCall, SIGNAL } from '../wire/dbus.ts'
+import { type DBusMessage, decodeMessage, encodeCall, METHOD_RETURN, SIGNAL } from '../wire/dbus.ts'
 import type { Cause } from './cause.ts'
 
 const DEFAULT_ADDRESS = 'unix:path=/run/dbus/system_bus_socket'
@@ -15,6 +15,7 @@ const MATCHES = [
   `type='signal',sender='${FIREWALLD}',interface='${FIREWALLD}',member='Reloaded'`,
   `type='signal',sender='${BUS.destination}',interface='${BUS.interface}',member='NameOwnerChanged',arg0='${FIREWALLD}'`,
 ]
+const CALLS = [{ member: 'Hello', arguments: [] }, ...MATCHES.map((rule) => ({ member: 'AddMatch', arguments: [rule] }))]
 const CAUSES: Readonly<Record<string, Cause>> = { Reloaded: 'firewalld reloaded', NameOwnerChanged: 'firewalld started or stopped' }
 
 export interface FirewalldOptions {
@@ -70,6 +71,7 @@ class SignalStream {
   readonly #onCause: (cause: Cause) => void
   #rest: Buffer = Buffer.alloc(0)
   #authenticated = false
+  #returns = 0
 
   constructor(userID: number, onCause: (cause: Cause) => void) {
     this.greeting = `\0AUTH EXTERNAL ${Buffer.from(String(userID)).toString('hex')}\r\n`
@@ -88,14 +90,15 @@ class SignalStream {
     if (!this.#rest.toString('latin1', 0, 3).startsWith('OK ')) throw new RangeError('The bus does not let this process in')
     this.#rest = this.#rest.subarray(end + 2)
     this.#authenticated = true
-    const calls = [{ member: 'Hello', arguments: [] }, ...MATCHES.map((rule) => ({ member: 'AddMatch', arguments: [rule] }))]
-    return ['BEGIN\r\n', ...calls.map((call, i) => encodeCall({ ...BUS, ...call, serial: i + 1 }))]
+    return ['BEGIN\r\n', ...CALLS.map((call, i) => encodeCall({ ...BUS, ...call, serial: i + 1 }))]
   }
 
   #takeMessages(): void {
     for (let message = decodeMessage(this.#rest); message !== undefined; message = decodeMessage(this.#rest)) {
       this.#rest = this.#rest.subarray(message.length)
-      const cause = causeOf(message)
+      if (message.type === METHOD_RETURN) this.#returns++
+      // What was sent before the bus knew of the last match was not heard.
+      const cause = message.type === METHOD_RETURN && this.#returns === CALLS.length ? 'the bus answered' : causeOf(message)
       if (cause !== undefined) this.#onCause(cause)
     }
   }

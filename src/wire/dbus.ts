@@ -1,7 +1,8 @@
 /** Messages of D-Bus, as far as one who listens to signals needs them. @see D-Bus Specification 0.43, "Message Protocol" */
 import { ByteWriter } from './byte-writer.ts'
 
-export const METHOD_CALL = 1
+const METHOD_CALL = 1
+export const METHOD_RETURN = 2
 export const SIGNAL = 4
 
 const LITTLE_ENDIAN = 0x6c
@@ -10,14 +11,14 @@ const PREFIX_LENGTH = 16
 /** Bytes; the specification allows more, nothing that is listened to needs it. */
 const LONGEST = 1 << 20
 
-/** Header fields: code and signature. @see "Header Fields" */
+/** Header fields, code and signature, in the order in which libdbus writes them. @see "Header Fields" */
 const FIELDS = {
   path: { code: 1, signature: 'o' },
+  destination: { code: 6, signature: 's' },
   interface: { code: 2, signature: 's' },
   member: { code: 3, signature: 's' },
-  destination: { code: 6, signature: 's' },
-  sender: { code: 7, signature: 's' },
   signature: { code: 8, signature: 'g' },
+  sender: { code: 7, signature: 's' },
 } as const
 
 type FieldName = keyof typeof FIELDS
@@ -35,7 +36,7 @@ export interface DBusCall {
 }
 
 export interface DBusMessage extends DBusFields {
-  /** METHOD_CALL, SIGNAL, … */
+  /** METHOD_RETURN, SIGNAL, … */
   readonly type: number
   /** Bytes that the message takes. */
   readonly length: number

@@ -4,7 +4,7 @@ import { ADDRESSES, type Container, DUAL_STACK, type Host, hostTest, TSNET } fro
 import { useLegacyIptables } from './iptables-variant.ts'
 import { eventually } from './machine.ts'
 import { assertConnected, Connection, OTHER, type Place, ports, prepare } from './neighbours.ts'
-import { assertNothingLeft, assertSame, snapshot } from './state.ts'
+import { assertNothingLeft, assertSame, bookOf, snapshot } from './state.ts'
 
 const FLUSH = 'for t in iptables ip6tables; do for n in raw nat filter; do $t -t $n -F; done; done'
 const FLUSH_AND_DELETE = `${FLUSH}; for t in iptables ip6tables; do for n in raw nat filter; do $t -t $n -X; done; done`
@@ -78,6 +78,18 @@ const DAMAGES: Readonly<Record<string, { readonly act: (place: Place) => void; r
   "the container's loopback is down": { act: ({ c1 }) => void c1.sh('ip link set lo down'), names: /loopback/ },
   'IPv6 is off in the container': { act: ({ c1 }) => void c1.sh('echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6'), names: /disable_ipv6 = 0/ },
   'the veth pair is deleted': { act: ({ host, veth }) => void host.sh(`ip link del ${veth}`), names: /veth pair/ },
+  'the leases are gone': {
+    act: ({ host }) => void host.sh("sed -i '/c1:eth0/d' /run/tsnet/networks/net/subnet"),
+    names: /the lease of 10\.50\.0\.2\/24[\s\S]*the lease of fd00:50::/,
+  },
+  'the subnet file is gone': {
+    act: ({ host }) => void host.sh('rm -r /run/tsnet/networks/net/subnet /run/tsnet/networks/net/index'),
+    names: /the lease of 10\.50\.0\.2\/24[\s\S]*the lease of 10\.50\.0\.3\/24/,
+  },
+  'the claims on host ports are gone': {
+    act: ({ host }) => void host.sh('rm -r /run/tsnet/ports'),
+    names: /the claim on 0\.0\.0\.0:8080\/tcp[\s\S]*the claim on \[::\]:8082\/tcp/,
+  },
   'everything is gone at once': {
     act: ({ host, veth }) => void host.sh(`${FLUSH_AND_DELETE}; ip link del ${veth}; ip link del br-net; echo 0 >/proc/sys/net/ipv4/ip_forward`),
     names: /veth pair/,
@@ -146,6 +158,44 @@ hostTest('repair says what is gone or cannot be repaired, and repairs the rest',
   place.c1.sh('ip link set other name eth0')
   assert.equal((JSON.parse(repair(host, '--json', '--network', 'net')) as { verdict: string }[])[0]?.verdict, 'repaired')
   await assertConnected(place)
+})
+
+hostTest('repair leaves an address and a port with whoever has them by now', async (host) => {
+  const { c1 } = await prepare(host)
+  host.sh("sed -i 's/ c1:eth0 / c9:eth0 /' /run/tsnet/networks/net/subnet; rm -r /run/tsnet/ports")
+  host.mustCni('ADD', {
+    id: 'c4',
+    netns: host.container('c4'),
+    runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+  })
+  const before = bookOf(host)
+  const { status, stdout } = host.run([TSNET, 'repair', '--network', 'net', '--dry-run'])
+  assertSame(bookOf(host), before, 'a dry run changed something')
+  assert.equal(status, 1)
+  assert.match(stdout, /^c1\teth0\tnet\tfailed\tCannot repair "net\/c1:eth0": it lacks the lease of 10\.50\.0\.2\/24, which "c9:eth0" has now$/m)
+  const repaired = host.run([TSNET, 'repair', '--network', 'net'])
+  assert.match(repaired.stdout, /^c1\teth0\tnet\tfailed\tCannot publish 0\.0\.0\.0:8080\/tcp: attachment "net\/c4:eth0" has it$/m)
+  assert.match(repaired.stdout, /^c1\teth0\tnet\trepaired\tthe claim on 0\.0\.0\.0:8080\/udp$/m)
+  assert.match(repaired.stdout, /^c2\teth0\tnet\trepaired\tthe claim on 0\.0\.0\.0:8081\/tcp$/m)
+  assert.equal(
+    host.cni('ADD', { id: 'c5', netns: c1, runtimeConfig: { portMappings: [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }] } }).json.code,
+    103,
+  )
+})
+
+hostTest("repair brings our first rule back in front, and leaves a person's rule in front of it where it is", async (host) => {
+  await prepare(host)
+  host.sh('iptables -I FORWARD -s 192.0.2.1 -j DROP')
+  assert.match(repair(host, '--network', 'net'), /^(c\d\teth0\tnet\tok\t-\n)+$/)
+  const order = () =>
+    host
+      .sh('iptables -S FORWARD')
+      .split('\n')
+      .filter((line) => line.startsWith('-A'))
+  assert.deepEqual(order(), ['-A FORWARD -s 192.0.2.1/32 -j DROP', '-A FORWARD -j TSNET-FORWARD'])
+  host.sh('iptables -D FORWARD -j TSNET-FORWARD')
+  repair(host, '--network', 'net')
+  assert.deepEqual(order(), ['-A FORWARD -j TSNET-FORWARD', '-A FORWARD -s 192.0.2.1/32 -j DROP'])
 })
 
 hostTest('while one container is repaired, another loses no packet, and ADD and DEL go on', async (host) => {
