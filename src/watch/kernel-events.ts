@@ -8,6 +8,7 @@ import { RTM_DELADDR } from '../wire/address.ts'
 import { RTM_DELLINK, RTM_NEWLINK } from '../wire/link.ts'
 import type { Message } from '../wire/netlink-message.ts'
 import type { Cause } from './cause.ts'
+import { LinkMemory } from './link-memory.ts'
 
 // include/uapi/linux/rtnetlink.h
 const RTM_NEWNETCONF = 80
@@ -23,6 +24,8 @@ const LINK_CAUSES: ReadonlyMap<number, Cause> = new Map([
   [RTM_NEWNETCONF, 'switches changed'],
 ])
 
+const LINK_TYPES: readonly number[] = [RTM_NEWLINK, RTM_DELLINK]
+
 interface Source {
   readonly socket: EventSocket
   readonly causeOf: (message: Message) => Cause | undefined
@@ -35,7 +38,11 @@ export class KernelEvents implements Disposable {
   #stopped = false
 
   constructor() {
-    const links: Source = { socket: EventSocket.ofLinks(), causeOf: ({ type }) => LINK_CAUSES.get(type) }
+    const memory = new LinkMemory()
+    const links: Source = {
+      socket: EventSocket.ofLinks(),
+      causeOf: (message) => (LINK_TYPES.includes(message.type) && !memory.isNews(message) ? undefined : LINK_CAUSES.get(message.type)),
+    }
     const rules = openRules()
     this.#sources = rules === undefined ? [links] : [links, { socket: rules, causeOf: ruleCause }]
   }
