@@ -2,8 +2,7 @@ import { decodeLink, IFF_UP, RTM_DELLINK } from '../wire/link.ts'
 import type { Message } from '../wire/netlink-message.ts'
 
 /**
- * What the kernel last said of each link, as far as a repair would care. A bridge tells of its ports again and again though nothing
- * but a timer of theirs has changed: with a hundred of them several times a second.
+ * What the kernel last said of each link, as far as a repair would care: a bridge tells of a port again when only a timer of it has changed.
  */
 export class LinkMemory {
   readonly #known = new Map<string, string>()
