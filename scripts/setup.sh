@@ -8,7 +8,8 @@ task=${1:-build}
 # command:package pairs; a path may be any file
 build=()
 demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables tcpdump:tcpdump busybox:busybox nsenter:util-linux)
-test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux)
+test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux
+  dbus-daemon:dbus-daemon dbus-send:dbus-bin)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins)
 runtimes=(ip:iproute2 iptables-restore:iptables nft:nftables nsenter:util-linux busybox:busybox-static podman:podman conmon:conmon containerd:containerd
   ctr:containerd runc:runc crun:crun go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev)

@@ -91,7 +91,10 @@ hostTest('repair --watch looks when firewalld comes, reloads or goes, and not wh
   const watcher = await startWatcher(host)
   const comes = await watcher.after(
     'firewalld comes',
-    () => void host.sh(`${UNHEARD}; busctl call org.freedesktop.DBus / org.freedesktop.DBus RequestName su ${FIREWALLD} 0`),
+    () =>
+      void host.sh(
+        `${UNHEARD}; dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.RequestName string:${FIREWALLD} uint32:0`,
+      ),
     /route_localnet/,
   )
   assert.match(comes[0]?.causes.join() ?? '', /firewalld started or stopped|the bus answered/)
@@ -121,7 +124,12 @@ hostTest('repair --watch needs no bus, and finds one that comes later or comes a
   const watcher = await startWatcher(host)
   for (const round of [1, 2]) {
     const bus = await startBus(host, t)
-    const appear = () => void host.run(['busctl', 'call', 'org.freedesktop.DBus', '/', 'org.freedesktop.DBus', 'RequestName', 'su', FIREWALLD, '0'])
+    const appear = () =>
+      void host.run([
+        'sh',
+        '-c',
+        `dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.RequestName string:${FIREWALLD} uint32:0`,
+      ])
     host.sh(UNHEARD)
     const before = watcher.reports.length
     await eventually(`the bus is found, round ${round}`, () => {
