@@ -8,7 +8,8 @@ task=${1:-build}
 # command:package pairs; a path may be any file
 build=()
 demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables tcpdump:tcpdump busybox:busybox nsenter:util-linux)
-test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux)
+test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux
+  dbus-daemon:dbus-daemon dbus-send:dbus-bin)
 vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins)
 runtimes=(ip:iproute2 iptables-restore:iptables nft:nftables nsenter:util-linux busybox:busybox-static podman:podman conmon:conmon containerd:containerd

@@ -22,6 +22,8 @@ const shell: Shell = {
   },
   userID: process.geteuid?.() ?? 0,
   print: (text) => void stdout.write(text),
+  complain: (text) => void stderr.write(text),
+  untilStopped,
   missingCapabilities,
   openContext,
 }
@@ -33,6 +35,12 @@ stdout.on('error', (error: NodeJS.ErrnoException) => {
 stderr.on('error', () => {})
 
 runCommandLine(process.argv.slice(2), shell, TSNET_VERSION).catch(fail)
+
+function untilStopped(): AbortSignal {
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
+  return stop.signal
+}
 
 function fail(error: unknown): void {
   stderr.write(formatError(error, env['TSNET_DEBUG'] === '1'))

@@ -28,6 +28,8 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
     print: (text) => {
       output += text
     },
+    complain: () => {},
+    untilStopped: () => AbortSignal.abort(),
     missingCapabilities: () => missing,
     openContext: () => ({ state: { root: join(root, 'state') }, backends: [iptables], backend: iptables, warn: () => {} }),
   }

@@ -48,12 +48,12 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   inspect: ['--json', '--help'],
   check: ['--json', '--help'],
   port: ['--publish', '--allow', '--network', '--ifname', '--json', '--help'],
-  repair: ['--network', '--dry-run', '--json', '--help'],
+  repair: ['--network', '--dry-run', '--watch', '--every', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   completion: ['--help'],
 }
 
-const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id']
+const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--every']
 
 export function completionCommand(shell: Shell): CommandModule {
   return {

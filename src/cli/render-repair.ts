@@ -1,6 +1,6 @@
 /** What `tsnet repair` found and made, as text. */
 import { describe } from '../error.ts'
-import type { Repair } from '../plan/repair.ts'
+import type { Repair } from '../plan/findings.ts'
 import { type Colour, paint, type Style } from './style.ts'
 
 /** `missing`: it would be repaired, but for --dry-run. */
@@ -35,13 +35,26 @@ export function formatRepairs(style: Style, repairs: readonly Repair[], { dryRun
   const verdicts = repairs.map((repair) => ({ repair, verdict: verdictOf(repair, dryRun) }))
   // What all share is worth a line only when something was wrong with it.
   const shown = verdicts.filter(({ repair, verdict }) => repair.owner !== undefined || verdict !== 'ok')
-  if (json) return `${JSON.stringify(shown.map(documentOf), undefined, 2)}\n`
+  if (json)
+    return `${JSON.stringify(
+      shown.map(({ repair }) => repairDocument(repair, dryRun)),
+      undefined,
+      2,
+    )}\n`
   const notable = style.terminal ? shown.filter(({ verdict }) => verdict !== 'ok') : shown
   const lines = notable.flatMap((one) => linesOf(style, one, dryRun))
   const complete = shown.filter(({ verdict }) => verdict === 'ok').length
   const idle =
     style.terminal && lines.length === 0 ? [`Nothing to repair: ${complete === 1 ? '1 attachment is' : `${complete} attachments are`} complete`] : []
   return [...lines, ...idle].map((line) => `${line}\n`).join('')
+}
+
+/** @returns What `--json` prints of it. */
+export function repairDocument(repair: Repair, dryRun = false): object {
+  const { network, owner, made, errors } = repair
+  const { containerID, ifname } = owner ?? {}
+  const problems = errors.map(describe)
+  return { network, ...(owner && { containerID, ifname }), verdict: verdictOf(repair, dryRun), made, ...(problems.length > 0 && { problems }) }
 }
 
 interface Judged {
@@ -54,13 +67,6 @@ function verdictOf({ status, made, errors }: Repair, dryRun: boolean): Verdict {
   if (status !== 'attached') return status
   if (made.length === 0) return 'ok'
   return dryRun ? 'missing' : 'repaired'
-}
-
-function documentOf({ repair, verdict }: Judged): object {
-  const { network, owner, made, errors } = repair
-  const { containerID, ifname } = owner ?? {}
-  const problems = errors.map(describe)
-  return { network, ...(owner && { containerID, ifname }), verdict, made, ...(problems.length > 0 && { problems }) }
 }
 
 function linesOf(style: Style, { repair, verdict }: Judged, dryRun: boolean): readonly string[] {

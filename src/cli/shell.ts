@@ -12,6 +12,10 @@ export interface Shell {
   readonly userID: number
   /** Writes to standard output. */
   print(text: string): void
+  /** Writes to standard error. */
+  complain(text: string): void
+  /** For a command that stays: SIGINT and SIGTERM abort the signal, and no longer end the process. */
+  untilStopped(): AbortSignal
   /** @returns Those of `wanted` that the process lacks. */
   missingCapabilities(wanted: readonly Capability[]): readonly Capability[]
   /** @throws TsnetError when the environment names a bad state folder */

@@ -8,7 +8,7 @@ import { TsnetError } from '../error.ts'
 import { type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import type { HostPorts } from './host-ports.ts'
 import { type PublishedPort, portsConflict } from './model.ts'
-import { claimPorts, type PortLedger, releasePorts } from './port-ledger.ts'
+import { claimPorts, type PortLedger, releasePorts, restoreClaims, unclaimedPorts } from './port-ledger.ts'
 
 /** Whatever is asked for. */
 const FREE: HostPorts = {
@@ -195,4 +195,28 @@ test('claimPorts() refuses with code 11 when no port can be chosen', () => {
     (error) =>
       error instanceof TsnetError && error.code === 'TSNET_NO_FREE_PORT' && error.cniCode === 11 && /none from \d+ to \d+/.test(error.message),
   )
+})
+
+test('restoreClaims() claims again what was deleted from the ledger, and leaves to others what is theirs by now', () => {
+  const ports = [port(8080), port(8081), port(9000, { count: 600 })]
+  claim('net/a:eth0', ports)
+  assert.deepEqual(unclaimedPorts(ledger, 'net/a:eth0', ports), [])
+  rmSync(join(ledger.folder, 'tcp'), { recursive: true })
+  claim('net/b:eth0', [port(8081)])
+  assert.deepEqual(unclaimedPorts(ledger, 'net/a:eth0', ports), ports)
+  const refusals = restoreClaims(ledger, 'net/a:eth0', ports)
+  assert.deepEqual(
+    refusals.map(({ message }) => message),
+    ['Cannot publish 0.0.0.0:8081/tcp: attachment "net/b:eth0" has it'],
+  )
+  assert.deepEqual(unclaimedPorts(ledger, 'net/a:eth0', ports), [port(8081)])
+  assert.deepEqual(unclaimedPorts(ledger, 'net/b:eth0', [port(8081)]), [])
+  refuses(() => claim('net/c:eth0', [port(9599)]), /"net\/a:eth0"/)
+})
+
+test('restoreClaims() does not take claims of the dead for anybody', () => {
+  claim('net/dead:eth0', [port(8080)])
+  gone.add('net/dead:eth0')
+  assert.deepEqual(restoreClaims(ledger, 'net/a:eth0', [port(8080)]), [])
+  assert.deepEqual(unclaimedPorts(ledger, 'net/a:eth0', [port(8080)]), [])
 })

@@ -85,6 +85,26 @@ export function releasePorts(ledger: PortLedger, owner: string, ports: readonly 
   }
 }
 
+/** @returns Those of the ports that the ledger does not say are the owner's. */
+export function unclaimedPorts(ledger: PortLedger, owner: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
+  const isClaimed = (port: PublishedPort, bucket: string) =>
+    readBucket(ledger, bucket).some((claim) => claim.owner === owner && formatHostPort(claim.port) === formatHostPort(port))
+  return ports.filter((port) => !bucketsOf([port]).every((bucket) => isClaimed(port, bucket)))
+}
+
+/**
+ * Writes down claims that somebody deleted from the ledger. No process is asked, since the ports have been published all the time.
+ * @param ports All that the owner has.
+ * @returns A refusal for each that another attachment has claimed meanwhile; the others are the owner's
+ */
+export function restoreClaims(ledger: PortLedger, owner: string, ports: readonly PublishedPort[]): readonly TsnetError[] {
+  using _lock = openLedger(ledger)
+  const book = new Book(ledger, owner)
+  const holders = new Map(ports.map((port) => [port, book.holderOf(port)]))
+  book.write(ports.filter((port) => holders.get(port) === undefined))
+  return [...holders].flatMap(([port, holder]) => (holder === undefined ? [] : [portTaken(port, holder)]))
+}
+
 /** Whom a port may belong to: other attachments, processes of the host. */
 interface Authorities {
   readonly book: Book

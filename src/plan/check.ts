@@ -50,7 +50,7 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
 }
 
 /** @returns What the subnet file lacks of the attachment's addresses, as text. */
-export function lostLeases(record: AttachmentRecord, context: PlanContext): readonly string[] {
+function lostLeases(record: AttachmentRecord, context: PlanContext): readonly string[] {
   using store = openExistingSubnet(networkFolder(context.state, record.network))
   const held = store?.leasesOf(leaseOwner(record.containerID, record.ifname)).map(formatAddress) ?? []
   return record.addresses.flatMap(({ address }) => {

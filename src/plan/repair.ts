@@ -3,7 +3,7 @@
  * deleted and no link taken down, so that the traffic of those that lack nothing goes on.
  */
 import { existsSync } from 'node:fs'
-import { describe, TsnetError } from '../error.ts'
+import { TsnetError } from '../error.ts'
 import { forgetFormer } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -12,15 +12,16 @@ import { formatPrefix } from '../wire/ip-address.ts'
 import { type ApplyContext, apply } from './apply.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
-import { lostLeases } from './check.ts'
 import { type Desired, desiredOf } from './desired.ts'
 import { describeStep, diff, type Step } from './diff.ts'
+import { Findings, type Repair } from './findings.ts'
 import type { HostSysctl } from './host-switches.ts'
 import { type NetworkRecord, readNetwork, writeNetwork } from './network.ts'
 import { type Observed, observeLinks } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
+import { repairBook } from './repair-book.ts'
 import { repairLoopback, repairSysctlFile, type SwitchRepair } from './repair-switches.ts'
 import { siblingBridges } from './sibling-networks.ts'
 import { siblingsOf } from './source-guard.ts'
@@ -31,18 +32,6 @@ import { UndoStack } from './undo.ts'
 export interface RepairContext extends PlanContext {
   /** Whether only to look. */
   readonly dryRun: boolean
-}
-
-/** What was found of an attachment, or of what the attachments of a network share. */
-export interface Repair {
-  readonly network: string
-  /** Absent for what they share. */
-  readonly owner?: Owner
-  /** Only what is `attached` can be repaired. */
-  readonly status: Status
-  /** What was made, or would be. */
-  readonly made: readonly string[]
-  readonly errors: readonly unknown[]
 }
 
 /**
@@ -89,48 +78,6 @@ function inspect(owner: Owner, { state }: PlanContext): Member {
   return { owner, ...(record && { record }), status: statusOf(record) }
 }
 
-/** Gathers what was made and what failed, each once. */
-class Findings implements Repair {
-  readonly network: string
-  readonly owner?: Owner
-  readonly status: Status
-  readonly #made = new Set<string>()
-  readonly #errors = new Map<string, unknown>()
-
-  constructor({ network, owner, status }: Pick<Repair, 'network' | 'owner' | 'status'>) {
-    this.network = network
-    this.status = status
-    if (owner !== undefined) this.owner = owner
-  }
-
-  get made(): readonly string[] {
-    return [...this.#made]
-  }
-
-  get errors(): readonly unknown[] {
-    return [...this.#errors.values()]
-  }
-
-  add(what: string): void {
-    this.#made.add(what)
-  }
-
-  fail(error: unknown): void {
-    this.#errors.set(describe(error), error)
-  }
-
-  /** @returns Whether it succeeded. */
-  try(act: () => void): boolean {
-    try {
-      act()
-      return true
-    } catch (error) {
-      this.fail(error)
-      return false
-    }
-  }
-}
-
 interface Living {
   readonly record: AttachmentRecord
   readonly own: Findings
@@ -153,7 +100,7 @@ function repairLiving(living: readonly Living[], work: Shared): void {
   const bridgeMac = newestFirst[0]?.record.bridgeMac ?? ''
   for (const { record, own } of newestFirst) own.try(() => repairLinks({ ...record, bridgeMac }, { ...work, own, host }))
   work.shared.try(() => repairSysctlFile(work.wanted, work.context))
-  for (const { record, own } of living) for (const lease of lostLeases(record, work.context)) own.fail(leaseLost(record, lease))
+  for (const { record, own } of living) own.try(() => repairBook(record, own, work))
 }
 
 /** All in one transaction a family, under the host's lock: networks that come and go make and drop the chains that all share. */
@@ -264,11 +211,5 @@ function unreachable(record: AttachmentRecord): TsnetError {
 function routeTaken(own: Findings, destination: string): TsnetError {
   return new TsnetError('TSNET_REPAIR', `Cannot repair "${own.owner && ownerText(own.owner)}": the container has another route to ${destination}`, {
     hint: 'Delete that route, or leave it: the container uses it instead',
-  })
-}
-
-function leaseLost(record: AttachmentRecord, lease: string): TsnetError {
-  return new TsnetError('TSNET_REPAIR', `Cannot repair "${ownerText(record)}": it lacks ${lease}, which another container may have now`, {
-    hint: 'Detach and attach the container again',
   })
 }

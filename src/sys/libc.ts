@@ -9,6 +9,9 @@ import { errnoName, errnoText } from './errno.ts'
 
 declare const TSNET_ADDON_DIR: string
 
+// include/uapi/asm-generic/poll.h
+const POLLIN = 1
+
 const addon = { exports: {} }
 process.dlopen(addon, join(__dirname, TSNET_ADDON_DIR, 'koffi.node'))
 const koffi = addon.exports as typeof Koffi
@@ -30,6 +33,13 @@ export const libc = {
     option: number,
     value: Uint8Array,
     length: number,
+  ) => number,
+  getsockopt: c.func('int getsockopt(int fd, int level, int option, _Inout_ uint8_t *value, _Inout_ unsigned int *length)') as (
+    fd: number,
+    level: number,
+    option: number,
+    value: Uint8Array,
+    length: Uint32Array,
   ) => number,
   send: c.func('intptr_t send(int fd, const uint8_t *data, size_t length, int flags)') as (
     fd: number,
@@ -66,6 +76,22 @@ export const libc = {
   ) => number,
   posix_spawn_file_actions_destroy: c.func('int posix_spawn_file_actions_destroy(_Inout_ uint8_t *actions)') as (actions: Uint8Array) => number,
 } as const
+
+type Poll = (fds: Uint8Array, count: number, timeout: number) => number
+
+/**
+ * poll(2) on a thread of node's pool, which it occupies until then, without limit of time: for processes that stay.
+ * @param fds Whatever becomes readable ends the wait; an error of a descriptor does too.
+ */
+export function waitReadable(fds: readonly number[]): Promise<void> {
+  const records = Buffer.alloc(8 * fds.length)
+  for (const [i, fd] of fds.entries()) {
+    records.writeInt32LE(fd, 8 * i)
+    records.writeInt16LE(POLLIN, 8 * i + 4)
+  }
+  const poll = libc.poll as Poll & { async(...args: [...Parameters<Poll>, done: (error: Error | null) => void]): void }
+  return new Promise((resolve, reject) => poll.async(records, fds.length, -1, (error) => (error === null ? resolve() : reject(error))))
+}
 
 /** @returns errno of the last libc call of this thread. */
 export function errno(): number {

@@ -2,10 +2,10 @@
 import { closeSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isErrno, TsnetError } from '../error.ts'
-import { checked, kernelError, libc } from './libc.ts'
+import { kernelError, libc } from './libc.ts'
+import { openPipe } from './pipe.ts'
 import { now } from './time.ts'
 
-const O_CLOEXEC = 0o2000000
 const POLLIN = 1
 const POLLOUT = 4
 /** A pipe that is ready for writing takes this many bytes without blocking. @see pipe(7), PIPE_BUF */
@@ -37,7 +37,7 @@ export interface RunningProgram {
 
 /** Starts a program with an empty environment but PATH, feeds it `stdin`, and gathers what it prints. */
 export function startProgram(program: Program): RunningProgram {
-  const [input, output, problems] = [pipe(), pipe(), pipe()]
+  const [input, output, problems] = [openPipe(), openPipe(), openPipe()]
   const actions = new Uint8Array(FILE_ACTIONS_SIZE)
   const pid = new Int32Array(1)
   libc.posix_spawn_file_actions_init(actions)
@@ -151,11 +151,4 @@ function waitFor(pid: number): number {
   while (libc.waitpid(pid, status, 0) < 0);
   const word = status[0] as number
   return (word & 0x7f) === 0 ? (word >> 8) & 0xff : 128 + (word & 0x7f)
-}
-
-function pipe(): { readonly read: number; readonly write: number } {
-  const fds = new Int32Array(2)
-  checked(libc.pipe2(fds, O_CLOEXEC), 'create a pipe')
-  const [read, write] = fds as unknown as [number, number]
-  return { read, write }
 }

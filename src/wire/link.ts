@@ -67,6 +67,8 @@ export const link = {
   mtu: u32(4),
   peerIndex: i32(5),
   master: u32(10),
+  /** In what a bridge tells of its ports, of family AF_BRIDGE. */
+  protinfo: nested(12, bridgePort),
   operstate: u8(16),
   linkinfo: linkInfo(18),
   netNsFd: u32(28),

@@ -1,68 +1,19 @@
 /** `tsnet repair` on the real kernel: one thing after the other is taken away, and must be there again. */
 import assert from 'node:assert/strict'
-import type { ChildProcess } from 'node:child_process'
-import type { TestContext } from 'node:test'
 import { ADDRESSES, type Container, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { useLegacyIptables } from './iptables-variant.ts'
 import { eventually } from './machine.ts'
-import { assertNothingLeft, assertSame, snapshot } from './state.ts'
+import { assertConnected, Connection, OTHER, type Place, ports, prepare } from './neighbours.ts'
+import { assertNothingLeft, assertSame, bookOf, snapshot } from './state.ts'
 
-const ports = (hostPort: number) => ({
-  portMappings: (['tcp', 'udp'] as const).map((protocol) => ({ hostPort, containerPort: 80, protocol })),
-})
-const ECHO_PORT = { hostPort: 8082, containerPort: 81, protocol: 'tcp' }
-const OTHER = { ...DUAL_STACK, name: 'other', bridge: 'br-other', ipam: { subnet: '10.51.0.0/24' } }
 const FLUSH = 'for t in iptables ip6tables; do for n in raw nat filter; do $t -t $n -F; done; done'
 const FLUSH_AND_DELETE = `${FLUSH}; for t in iptables ip6tables; do for n in raw nat filter; do $t -t $n -X; done; done`
-
-interface Place {
-  readonly host: Host
-  /** What is damaged. */
-  readonly c1: Container
-  readonly c2: Container
-  /** In another network. */
-  readonly stranger: Container
-  /** The host's end of c1's pair. */
-  readonly veth: string
-}
 
 function repair(host: Host, ...args: readonly string[]): string {
   const { status, stdout, stderr } = host.run([TSNET, 'repair', ...args])
   assert.equal(status, 0, stderr)
   assert.equal(stderr, '')
   return stdout
-}
-
-async function prepare(host: Host): Promise<Place> {
-  const [c1, c2, stranger] = [host.container('c1'), host.container('c2'), host.container('c3')]
-  const result = host.mustCni('ADD', { id: 'c1', netns: c1, runtimeConfig: ports(8080) })
-  host.mustCni('ADD', { id: 'c2', netns: c2, runtimeConfig: { portMappings: [...ports(8081).portMappings, ECHO_PORT] } })
-  host.mustCni('ADD', { id: 'c3', netns: stranger, conf: OTHER })
-  for (const [name, container] of Object.entries({ c1, c2 })) {
-    for (const protocol of ['tcp', 'udp'] as const) {
-      for (const address of ['0.0.0.0', '::']) await container.talker.serve({ protocol, address, port: 80 }, name)
-    }
-  }
-  for (const family of [4, 6] as const) await host.outside.talker.serve({ protocol: 'tcp', address: ADDRESSES[family].far, port: 9000 }, 'far')
-  return { host, c1, c2, stranger, veth: result.interfaces?.[1]?.name ?? '' }
-}
-
-/** Ways in from outside, from the host itself and from the container to itself, the way out, and none from another network. */
-async function assertConnected({ host, c1, c2, stranger }: Place): Promise<void> {
-  for (const family of [4, 6] as const) {
-    const address = ADDRESSES[family].host
-    for (const protocol of ['tcp', 'udp'] as const) {
-      assert.equal((await host.outside.talker.ask({ protocol, address, port: 8080 })).name, 'c1')
-      assert.equal((await host.outside.talker.ask({ protocol, address, port: 8081 })).name, 'c2')
-    }
-    assert.equal((await c1.talker.ask({ protocol: 'tcp', address, port: 8080 })).name, 'c1', 'hairpin')
-    for (const container of [c1, c2]) {
-      const answer = await container.talker.ask({ protocol: 'tcp', address: ADDRESSES[family].far, port: 9000 })
-      assert.equal(answer.peer, address, 'masquerading')
-    }
-  }
-  assert.equal((await host.talker.ask({ protocol: 'tcp', address: '127.0.0.1', port: 8080 })).name, 'c1')
-  await assert.rejects(stranger.talker.ask({ protocol: 'tcp', address: '10.50.0.2', port: 80, timeoutMs: 200 }), 'networks are isolated')
 }
 
 /** Everything, with the inside of the containers. */
@@ -76,28 +27,6 @@ function everything({ host, c1, c2 }: Place): object {
         ),
     )
   return { host: snapshot(host), c1: inside(c1), c2: inside(c2) }
-}
-
-/** A connection from outside to a published port of c2, over which every line comes back. */
-class Connection {
-  readonly #client: ChildProcess
-  #text = ''
-  #lines = 0
-
-  constructor({ host, c2 }: Place, t: TestContext) {
-    const server = c2.start(['socat', 'TCP-LISTEN:81,reuseaddr', 'EXEC:cat'])
-    this.#client = host.outside.start(['socat', '-', `TCP:${ADDRESSES[4].host}:8082,retry=50,interval=0.1`])
-    this.#client.stdout?.on('data', (data) => {
-      this.#text += data
-    })
-    t.after(() => [server, this.#client].forEach((child) => child.kill('SIGKILL')))
-  }
-
-  async assertAlive(): Promise<void> {
-    const line = `line ${++this.#lines}\n`
-    this.#client.stdin?.write(line)
-    await eventually('the connection carries a line', () => this.#text.endsWith(line))
-  }
 }
 
 /** Each takes one thing away; the pattern is what repair has to name. */
@@ -149,6 +78,18 @@ const DAMAGES: Readonly<Record<string, { readonly act: (place: Place) => void; r
   "the container's loopback is down": { act: ({ c1 }) => void c1.sh('ip link set lo down'), names: /loopback/ },
   'IPv6 is off in the container': { act: ({ c1 }) => void c1.sh('echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6'), names: /disable_ipv6 = 0/ },
   'the veth pair is deleted': { act: ({ host, veth }) => void host.sh(`ip link del ${veth}`), names: /veth pair/ },
+  'the leases are gone': {
+    act: ({ host }) => void host.sh("sed -i '/c1:eth0/d' /run/tsnet/networks/net/subnet"),
+    names: /the lease of 10\.50\.0\.2\/24[\s\S]*the lease of fd00:50::/,
+  },
+  'the subnet file is gone': {
+    act: ({ host }) => void host.sh('rm -r /run/tsnet/networks/net/subnet /run/tsnet/networks/net/index'),
+    names: /the lease of 10\.50\.0\.2\/24[\s\S]*the lease of 10\.50\.0\.3\/24/,
+  },
+  'the claims on host ports are gone': {
+    act: ({ host }) => void host.sh('rm -r /run/tsnet/ports'),
+    names: /the claim on 0\.0\.0\.0:8080\/tcp[\s\S]*the claim on \[::\]:8082\/tcp/,
+  },
   'everything is gone at once': {
     act: ({ host, veth }) => void host.sh(`${FLUSH_AND_DELETE}; ip link del ${veth}; ip link del br-net; echo 0 >/proc/sys/net/ipv4/ip_forward`),
     names: /veth pair/,
@@ -217,6 +158,44 @@ hostTest('repair says what is gone or cannot be repaired, and repairs the rest',
   place.c1.sh('ip link set other name eth0')
   assert.equal((JSON.parse(repair(host, '--json', '--network', 'net')) as { verdict: string }[])[0]?.verdict, 'repaired')
   await assertConnected(place)
+})
+
+hostTest('repair leaves an address and a port with whoever has them by now', async (host) => {
+  const { c1 } = await prepare(host)
+  host.sh("sed -i 's/ c1:eth0 / c9:eth0 /' /run/tsnet/networks/net/subnet; rm -r /run/tsnet/ports")
+  host.mustCni('ADD', {
+    id: 'c4',
+    netns: host.container('c4'),
+    runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+  })
+  const before = bookOf(host)
+  const { status, stdout } = host.run([TSNET, 'repair', '--network', 'net', '--dry-run'])
+  assertSame(bookOf(host), before, 'a dry run changed something')
+  assert.equal(status, 1)
+  assert.match(stdout, /^c1\teth0\tnet\tfailed\tCannot repair "net\/c1:eth0": it lacks the lease of 10\.50\.0\.2\/24, which "c9:eth0" has now$/m)
+  const repaired = host.run([TSNET, 'repair', '--network', 'net'])
+  assert.match(repaired.stdout, /^c1\teth0\tnet\tfailed\tCannot publish 0\.0\.0\.0:8080\/tcp: attachment "net\/c4:eth0" has it$/m)
+  assert.match(repaired.stdout, /^c1\teth0\tnet\trepaired\tthe claim on 0\.0\.0\.0:8080\/udp$/m)
+  assert.match(repaired.stdout, /^c2\teth0\tnet\trepaired\tthe claim on 0\.0\.0\.0:8081\/tcp$/m)
+  assert.equal(
+    host.cni('ADD', { id: 'c5', netns: c1, runtimeConfig: { portMappings: [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }] } }).json.code,
+    103,
+  )
+})
+
+hostTest("repair brings our first rule back in front, and leaves a person's rule in front of it where it is", async (host) => {
+  await prepare(host)
+  host.sh('iptables -I FORWARD -s 192.0.2.1 -j DROP')
+  assert.match(repair(host, '--network', 'net'), /^(c\d\teth0\tnet\tok\t-\n)+$/)
+  const order = () =>
+    host
+      .sh('iptables -S FORWARD')
+      .split('\n')
+      .filter((line) => line.startsWith('-A'))
+  assert.deepEqual(order(), ['-A FORWARD -s 192.0.2.1/32 -j DROP', '-A FORWARD -j TSNET-FORWARD'])
+  host.sh('iptables -D FORWARD -j TSNET-FORWARD')
+  repair(host, '--network', 'net')
+  assert.deepEqual(order(), ['-A FORWARD -j TSNET-FORWARD', '-A FORWARD -s 192.0.2.1/32 -j DROP'])
 })
 
 hostTest('while one container is repaired, another loses no packet, and ADD and DEL go on', async (host) => {
