@@ -15,6 +15,7 @@ import type { Family, IpAddress } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
+import { leaveZone } from './firewalld.ts'
 import { answersOnLoopback } from './host-switches.ts'
 import { closeLoopback } from './loopback-ports.ts'
 import { type NetworkRecord, readNetwork } from './network.ts'
@@ -118,6 +119,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   }
   const pending = errors.try(() => context.backend.startChange(change))
   errors.try(() => deleteOwnLinks(owner, network, host))
+  errors.try(() => network && leaveZone(network))
   // Behind the links, so that the container never sends without it.
   errors.try(() => removeGuard(owner, { record, network, host, context }))
   errors.try(() => pending?.finish())
@@ -142,6 +144,7 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
   const bridge = findOwnBridge(network, host)
   if (bridge !== undefined) deleteLink(host, bridge.index)
+  leaveZone(network)
   if (network.sourceGuard === true) dropUnusedGuard()
   pending.finish()
   writeSysctlFile({ except: name }, context)

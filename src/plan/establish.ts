@@ -6,6 +6,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { formatPrefix } from '../wire/ip-address.ts'
 import { bridgeAddressesOf, networkRecordOf } from './desired.ts'
+import { enterZone, needsZone } from './firewalld.ts'
 import { isSet, loopbackSwitch } from './host-switches.ts'
 import {
   chooseNetwork,
@@ -64,7 +65,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
     if (network.isGateway) backend.ensureAvailable([...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))])
     const bridge = observeBridge(host, network.bridge)
     const created = bridge === undefined || (former?.createdBridge === true && former.bridge === network.bridge)
-    const record = networkRecordOf(network, {
+    const drafted = networkRecordOf(network, {
       created,
       chosen: config.rangeSets.length === 0,
       keep: live ? former.subnets : [],
@@ -72,9 +73,12 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
       backend: backend.name,
       loopbackRouted: live ? former.loopbackRouted === true : !created && routesLoopback(network.bridge),
     })
+    const zone = needsZone(drafted)
+    const record = { ...drafted, ...((zone || (live && former.zoned)) && { zoned: true }) }
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
     const moved = live && (former.backend ?? 'iptables') !== backend.name ? former : undefined
     writeNetwork(state, network.name, moved === undefined ? record : { ...record, leaving: moved.backend ?? 'iptables' })
+    if (zone) enterZone(record, undo)
     const formerRules = live && moved === undefined ? rulesOfNetwork(former) : []
     return { network, record, bridge, fresh: true, formerRules, moved, [Symbol.dispose]: () => lock[Symbol.dispose]() }
   } catch (error) {

@@ -56,6 +56,8 @@ export interface NetworkRecord {
   readonly backend?: BackendName
   /** While the rules are on their way out of another backend. */
   readonly leaving?: BackendName
+  /** Whether tsnet put the bridge into a zone of firewalld; absent: not. */
+  readonly zoned?: boolean
   /** `address/length`. */
   readonly subnets: readonly string[]
   /** Whether an attachment may be guarded, so that the last one looks whether the guard is still used. */

@@ -15,6 +15,7 @@ import { withBackend } from './backend.ts'
 import { type Desired, desiredOf } from './desired.ts'
 import { describeStep, diff, type Step } from './diff.ts'
 import { Findings, type Repair } from './findings.ts'
+import { repairZone } from './firewalld.ts'
 import type { HostSysctl } from './host-switches.ts'
 import { type NetworkRecord, readNetwork, writeNetwork } from './network.ts'
 import { type Observed, observeLinks } from './observe.ts'
@@ -99,6 +100,7 @@ function repairLiving(living: readonly Living[], work: Shared): void {
   const newestFirst = [...living].sort((a, b) => b.record.created.localeCompare(a.record.created))
   const bridgeMac = newestFirst[0]?.record.bridgeMac ?? ''
   for (const { record, own } of newestFirst) own.try(() => repairLinks({ ...record, bridgeMac }, { ...work, own, host }))
+  work.shared.try(() => repairZone(work.known, work.shared, { ...work.context, network: work.shared.network }))
   work.shared.try(() => repairSysctlFile(work.wanted, work.context))
   for (const { record, own } of living) own.try(() => repairBook(record, own, work))
 }

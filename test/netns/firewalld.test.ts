@@ -4,9 +4,10 @@ import type { ChildProcess } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
-import { ADDRESSES, type Host, hostTest, TSNET } from './host.ts'
+import { ADDRESSES, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { eventually } from './machine.ts'
 import { prepare } from './neighbours.ts'
+import { assertNothingLeft } from './state.ts'
 import { startWatcher } from './watcher.ts'
 
 const SOCKET = '/run/dbus/system_bus_socket'
@@ -28,6 +29,13 @@ async function startBus(host: Host, t: TestContext): Promise<ChildProcess> {
     () => host.run(['dbus-send', '--system', '--dest=org.freedesktop.DBus', '/', 'org.freedesktop.DBus.ListNames']).status === 0,
   )
   return bus
+}
+
+async function startFirewalld(host: Host, t: TestContext): Promise<void> {
+  await startBus(host, t)
+  const firewalld = host.start(['/usr/bin/python3', '/usr/sbin/firewalld', '--nofork', '--nopid'])
+  t.after(() => firewalld.kill('SIGKILL'))
+  await eventually('firewalld runs', () => host.run(['firewall-cmd', '--state']).status === 0)
 }
 
 /** Owns firewalld's name on the bus, and sends its signal. The messages are written out here, byte by byte. */
@@ -144,10 +152,7 @@ hostTest('repair --watch needs no bus, and finds one that comes later or comes a
 
 hostTest('published ports answer again after firewall-cmd --reload and --complete-reload', async (host, t) => {
   if (!existsSync('/usr/sbin/firewalld')) return t.skip('firewalld is not installed')
-  await startBus(host, t)
-  const firewalld = host.start(['/usr/bin/python3', '/usr/sbin/firewalld', '--nofork', '--nopid'])
-  t.after(() => firewalld.kill('SIGKILL'))
-  await eventually('firewalld runs', () => host.run(['firewall-cmd', '--state']).status === 0)
+  await startFirewalld(host, t)
   await prepare(host)
   const watcher = await startWatcher(host)
   for (const option of ['--reload', '--complete-reload']) {
@@ -157,4 +162,45 @@ hostTest('published ports answer again after firewall-cmd --reload and --complet
     assert.equal((await host.outside.talker.ask({ protocol: 'tcp', address: ADDRESSES[4].host, port: 8080 })).name, 'c1')
   }
   await watcher.end()
+})
+
+for (const backend of ['iptables', 'nftables']) {
+  hostTest(`a container reaches out where firewalld runs, whatever zone the uplink is in (${backend})`, async (host, t) => {
+    if (!existsSync('/usr/sbin/firewalld')) return t.skip('firewalld is not installed')
+    await startFirewalld(host, t)
+    const conf = { ...DUAL_STACK, backend }
+    for (const family of [4, 6] as const) await host.outside.talker.serve({ protocol: 'tcp', address: ADDRESSES[family].far, port: 9000 }, 'far')
+    for (const zone of ['public', 'external', 'work']) {
+      host.exec(['firewall-cmd', `--zone=${zone}`, '--change-interface=uplink'])
+      const container = host.container(zone)
+      const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
+      host.mustCni('ADD', { id: zone, netns: container, conf, runtimeConfig: { portMappings } })
+      for (const family of [4, 6] as const) {
+        await container.talker.serve({ protocol: 'tcp', address: family === 4 ? '0.0.0.0' : '::', port: 80 }, zone)
+        assert.equal((await container.talker.ask({ protocol: 'tcp', address: ADDRESSES[family].far, port: 9000 })).name, 'far', `out of ${zone}`)
+        assert.equal((await host.outside.talker.ask({ protocol: 'tcp', address: ADDRESSES[family].host, port: 8080 })).name, zone)
+      }
+      host.mustCni('DEL', { id: zone, conf })
+      assert.doesNotMatch(host.exec(['firewall-cmd', '--list-all-zones']), /br-net/)
+    }
+    assertNothingLeft(host)
+  })
+}
+
+hostTest('firewalld started after the containers, and an administrator who chose a zone', async (host, t) => {
+  if (!existsSync('/usr/sbin/firewalld')) return t.skip('firewalld is not installed')
+  const container = host.container('web')
+  host.mustCni('ADD', { id: 'web', netns: container })
+  await host.outside.talker.serve({ protocol: 'tcp', address: ADDRESSES[4].far, port: 9000 }, 'far')
+  const asks = () => container.talker.ask({ protocol: 'tcp', address: ADDRESSES[4].far, port: 9000, timeoutMs: 1000 })
+  await startFirewalld(host, t)
+  await assert.rejects(asks())
+  assert.match(host.exec([TSNET, 'repair']), /firewalld's zone "trusted"/)
+  assert.equal((await asks()).name, 'far')
+  assert.doesNotMatch(host.exec([TSNET, 'repair']), /zone/)
+  host.mustCni('DEL', { id: 'web' })
+  host.exec(['firewall-cmd', '--zone=work', '--add-interface=br-net'])
+  host.mustCni('ADD', { id: 'web', netns: container })
+  host.mustCni('DEL', { id: 'web' })
+  assert.match(host.exec(['firewall-cmd', '--get-zone-of-interface=br-net']), /^work$/m)
 })

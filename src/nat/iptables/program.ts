@@ -1,10 +1,9 @@
 /** iptables-restore and iptables-save as programs: found in the system's folders, never by a caller's PATH. */
-import { accessSync, constants } from 'node:fs'
 import { CNI_CODE, TsnetError } from '../../error.ts'
+import { findProgram } from '../../sys/program-path.ts'
 import { type RunningProgram, startProgram } from '../../sys/spawn.ts'
 import type { Family } from '../../wire/ip-address.ts'
 
-const FOLDERS = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin', '/run/current-system/sw/bin']
 /** Seconds to wait for the lock of the legacy variant; our own limit comes after it. */
 const XTABLES_WAIT = 10
 const TIMEOUT_MS = 15_000
@@ -12,7 +11,7 @@ const TIMEOUT_MS = 15_000
 /** @throws TsnetError with CNI code 50 when it is not installed */
 export function findIptables(family: Family, tool: 'restore' | 'save'): string {
   const name = `${family === 4 ? 'iptables' : 'ip6tables'}-${tool}`
-  const path = FOLDERS.map((folder) => `${folder}/${name}`).find(isExecutable)
+  const path = findProgram(name)
   if (path !== undefined) return path
   throw new TsnetError('TSNET_NO_IPTABLES', `Cannot write the rules: ${name} is not installed`, {
     cniCode: CNI_CODE.notAvailable,
@@ -41,13 +40,4 @@ export function finishSave(running: RunningProgram): string {
 export function iptablesFailed(what: string, outcome: { readonly status: number; readonly stderr: string }): TsnetError {
   const problem = outcome.stderr.trim().split('\n')[0] ?? ''
   return new TsnetError('TSNET_IPTABLES', `Cannot ${what}: ${problem === '' ? `iptables ended with status ${outcome.status}` : problem}`)
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }
