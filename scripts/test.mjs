@@ -22,6 +22,7 @@ const ANY_BACKEND = [
   'links',
   'runtimes',
   'policy',
+  'networks',
   'spoofing',
   'hardening-switches',
   'matrix',
