@@ -13,8 +13,8 @@ export interface Point {
 }
 
 /** Only from the first touch of the state folder on: before, node itself starts. @returns One point for each call, in their order */
-export function pointsOf(host: Host, call: CniCall): readonly Point[] {
-  const { argv, env, input } = host.prepare('ADD', call)
+export function pointsOf(host: Host, call: CniCall, command = 'ADD'): readonly Point[] {
+  const { argv, env, input } = host.prepare(command, call)
   const log = '/run/strace.log'
   host.exec(['strace', '-f', '-o', log, '-e', `trace=${TRACED}`, '-s', '64', ...argv], { env, input })
   const lines = host.exec(['cat', log]).split('\n')
@@ -28,13 +28,18 @@ export function pointsOf(host: Host, call: CniCall): readonly Point[] {
     return [{ syscall, when, line }]
   })
   const first = points.findIndex(({ line }) => line.includes('/run/tsnet'))
-  assert.ok(first > 0, 'the ADD does not touch its state folder')
+  assert.ok(first > 0, `the ${command} does not touch its state folder`)
   return points.slice(first).map(({ syscall, when }) => ({ syscall, when }))
 }
 
 /** @returns Whether the process was killed: counts may differ by a few from run to run. */
-export function addKilledAt(host: Host, call: CniCall, { syscall, when }: Point): boolean {
-  const { argv, env, input } = host.prepare('ADD', call)
+export function addKilledAt(host: Host, call: CniCall, point: Point): boolean {
+  return isKilledAt(host, { command: 'ADD', call }, point)
+}
+
+/** @returns Whether the process was killed. */
+export function isKilledAt(host: Host, { command, call }: { readonly command: string; readonly call: CniCall }, { syscall, when }: Point): boolean {
+  const { argv, env, input } = host.prepare(command, call)
   const inject = `inject=${syscall}:signal=SIGKILL:when=${when}`
   const { status } = host.run(['strace', '-o', '/dev/null', '-e', `trace=${syscall}`, '-e', inject, ...argv], { env, input })
   return status !== 0
