@@ -1,6 +1,6 @@
 /** A kill while the rules of a network move between backends: nothing is lost, and what is left goes with the last container. */
 import assert from 'node:assert/strict'
-import { ADDRESSES, addressIn, type CniDocument, type Container, DUAL_STACK, type Host, hostTest } from './host.ts'
+import { ADDRESSES, addressIn, type CniDocument, type Container, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { addKilledAt, type Point, pointsOf, spread } from './kill.ts'
 import { assertNothingLeft } from './state.ts'
 
@@ -79,6 +79,23 @@ async function addAgain(scene: Scene, result: CniDocument, at: string): Promise<
   assert.equal(status, 0, `${at}: ${stdout}`)
   host.mustCni('DEL', call)
   host.mustCni('DEL', { id: 'standing', conf: call.conf })
+}
+
+for (const [from, to] of WAYS) {
+  hostTest(`a port is withdrawn from both backends after a kill on the way from ${from} to ${to}`, async (host) => {
+    const standing = host.container('standing')
+    const conf = { ...DUAL_STACK, backend: from }
+    const result = host.mustCni('ADD', { id: 'standing', netns: standing, conf, runtimeConfig: { portMappings: portMappings(8080) } })
+    await standing.talker.serve({ protocol: 'tcp', address: addressIn(result, 4), port: PORT }, 'standing')
+    // What a kill leaves that comes right after the first word of the move.
+    const file = '/run/tsnet/networks/net/network.json'
+    const moving = { ...(JSON.parse(host.exec(['cat', file])) as object), backend: to, leaving: from }
+    host.exec(['tee', file], { input: JSON.stringify(moving) })
+    host.exec([TSNET, 'port', 'rm', 'standing', '-p', '8080:80'])
+    await assert.rejects(host.outside.talker.ask({ protocol: 'tcp', address: ADDRESSES[4].host, port: 8080, timeoutMs: 1000 }))
+    host.mustCni('DEL', { id: 'standing', conf })
+    assertNothingLeft(host)
+  })
 }
 
 for (const way of WAYS) {
