@@ -23,6 +23,7 @@ const ANY_BACKEND = [
   'runtimes',
   'policy',
   'networks',
+  'killed-networks',
   'spoofing',
   'hardening-switches',
   'matrix',

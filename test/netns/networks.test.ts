@@ -100,10 +100,11 @@ for (const count of [2, 3]) {
       const web = host.container('web')
       const networks = NETWORKS.slice(0, count)
       const members = await joinAll(host, web, networks)
+      for (const { result, ...joined } of members) host.mustCni('CHECK', { ...call(web, joined), prevResult: result })
+      // tsnet itself leaves bridges of containers in several networks loose; answers need no such mercy.
       if (strict) for (const { conf } of members) host.sh(`echo 1 > /proc/sys/net/ipv4/conf/${conf.bridge}/rp_filter`)
       if (strict) web.sh('for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $file; done')
       await assertAllAnswer(host, members)
-      for (const { result, ...joined } of members) host.mustCni('CHECK', { ...call(web, joined), prevResult: result })
       assert.deepEqual(defaultDevices(web), ['eth0', 'eth0'])
       for (const { neighbour, conf } of members) host.mustCni('DEL', { id: neighbour.name, netns: neighbour, conf })
       for (const joined of networks) leave(host, web, joined)
