@@ -22,6 +22,8 @@ const ANY_BACKEND = [
   'links',
   'runtimes',
   'policy',
+  'networks',
+  'killed-networks',
   'spoofing',
   'hardening-switches',
   'matrix',

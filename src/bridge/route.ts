@@ -1,6 +1,6 @@
 /** Routes of an interface. */
 import { isErrno } from '../error.ts'
-import { addRoute, findLink, listRoutes, type ObservedRoute } from '../netlink/rtnetlink.ts'
+import { addRoute, findLink, listRoutes, type ObservedRoute, removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
 import { addressFromBytes, addressToBytes, type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
@@ -28,6 +28,11 @@ export function ensureRoute(rt: NetlinkSocket, index: number, options: RouteOpti
     if (isErrno(error, 'EEXIST')) return false
     throw error
   }
+}
+
+/** @returns Whether there was such a route. */
+export function deleteRoute(rt: NetlinkSocket, index: number, options: RouteOptions): boolean {
+  return removeRoute(rt, `delete the route to ${formatPrefix(options.destination)}`, kernelRoute(index, options))
 }
 
 /**

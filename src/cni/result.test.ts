@@ -78,6 +78,15 @@ for (const version of ['0.1.0', '0.2.0'] as const) {
   })
 }
 
+for (const version of SUPPORTED_VERSIONS) {
+  test(`formatResult() in ${version} ${version === '1.1.0' ? 'says' : 'omits what it cannot say:'} that a route is in another table`, () => {
+    const main = { dst: '10.9.0.0/16', gw: '10.0.0.1' }
+    const other = { dst: '0.0.0.0/0', gw: '10.0.0.1', table: 1000 }
+    const routes = parseResult(formatResult({ ...bare, routes: [main, other] }, version), version).routes
+    assert.deepEqual(routes, version === '1.1.0' ? [main, other] : [main])
+  })
+}
+
 test("parseResult() takes a version of the same shape, absent as the configuration's, and no other", () => {
   const shapes = { '0.1.0': 1, '0.2.0': 1, '0.3.0': 2, '0.3.1': 2, '0.4.0': 2, '1.0.0': 3, '1.1.0': 3 }
   for (const own of SUPPORTED_VERSIONS) {

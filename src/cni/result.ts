@@ -15,6 +15,9 @@ import {
 } from './json.ts'
 import { type CniVersion, isAtLeast } from './version.ts'
 
+/** RT_TABLE_MAIN of include/uapi/linux/rtnetlink.h. */
+const MAIN_TABLE = 254
+
 export interface ResultInterface {
   readonly name: string
   readonly mac?: string
@@ -78,7 +81,7 @@ export function formatResult(result: Result, version: CniVersion): JsonObject {
     cniVersion: version,
     interfaces: unlessEmpty(old ? interfaces.map(({ name, mac, sandbox }) => present({ name, mac, sandbox })) : interfaces),
     ips: unlessEmpty(old ? ips.map((ip) => ({ version: isV6(ip.address) ? '6' : '4', ...ip })) : ips),
-    routes: unlessEmpty(result.routes),
+    routes: unlessEmpty(routesIn(result, version)),
     dns: old || Object.keys(result.dns).length > 0 ? result.dns : undefined,
   })
 }
@@ -110,10 +113,17 @@ export function parseResult(json: unknown, version: CniVersion): Result {
   }
 }
 
+/** Versions before 1.1.0 have no word for the table: who reads them would take a route of another one for one of the main table. */
+function routesIn({ routes }: Result, version: CniVersion): readonly ResultRoute[] {
+  return isAtLeast(version, '1.1.0') ? routes : routes.filter(({ table = 0 }) => table === 0 || table === MAIN_TABLE)
+}
+
 function formatResult02(result: Result, version: CniVersion): JsonObject {
   const family = (v6: boolean) => {
     const ip = result.ips.find(({ address }) => isV6(address) === v6)
-    const routes = result.routes.filter(({ dst }) => isV6(dst) === v6).map(({ dst, gw }) => present({ dst, gw }))
+    const routes = routesIn(result, version)
+      .filter(({ dst }) => isV6(dst) === v6)
+      .map(({ dst, gw }) => present({ dst, gw }))
     return ip && present({ ip: ip.address, gateway: ip.gateway, routes: unlessEmpty(routes) })
   }
   const ip4 = family(false)

@@ -1,16 +1,18 @@
-/** The verbs of rtnetlink on links, addresses and routes: kernel words, one request each. @see rtnetlink(7) */
+/** The verbs of rtnetlink on links, addresses, routes and policy rules: kernel words, one request each. @see rtnetlink(7) */
 import { constants } from 'node:os'
 import { isErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
+import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
 import { decodeLink, encodeLink, type Link, type LinkHeader, RTEXT_FILTER_SKIP_STATS, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink-message.ts'
-import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
+import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
 
 export type ObservedLink = LinkHeader & Link
 export type ObservedAddress = AddressHeader & Address
 export type ObservedRoute = ReturnType<typeof decodeRoute>
+export type ObservedFibRule = FibRuleHeader & { readonly attributes: FibRule }
 
 /** How a link is named in a request: by its index or by its name. */
 export type LinkId = number | string
@@ -111,6 +113,27 @@ export function listRoutes(rt: NetlinkSocket, family: number): readonly Observed
 /** @throws KernelError EEXIST when the same route exists, ENETUNREACH when its gateway is on no link */
 export function addRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
   rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeRoute(w, route, route.attributes) })
+}
+
+/** @returns Whether there was such a route. */
+export function removeRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): boolean {
+  return unlessGone(['ESRCH', 'ENODEV'], () => rt.execute({ operation, type: RTM_DELROUTE, body: (w) => encodeRoute(w, route, route.attributes) }))
+}
+
+/** @param family AF_INET or AF_INET6. */
+export function listFibRules(rt: NetlinkSocket, family: number): readonly ObservedFibRule[] {
+  const all = { family, sourceLength: 0, table: 0, action: 0 }
+  return rt.dump({ operation: 'list the policy rules', type: RTM_GETRULE, body: (w) => encodeFibRule(w, all, {}) }, (m) => decodeFibRule(m.body))
+}
+
+/** @throws KernelError EEXIST when there is the same rule */
+export function addFibRule(rt: NetlinkSocket, operation: string, rule: ObservedFibRule): void {
+  rt.execute({ operation, type: RTM_NEWRULE, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeFibRule(w, rule, rule.attributes) })
+}
+
+/** @returns Whether there was such a rule. */
+export function removeFibRule(rt: NetlinkSocket, operation: string, rule: ObservedFibRule): boolean {
+  return unlessGone(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
 }
 
 function header(id: LinkId): LinkHeader {

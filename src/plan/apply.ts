@@ -3,6 +3,7 @@ import { deleteAddress, ensureAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, filterBridge, ignoreGroupFrames, setBridgeUp } from '../bridge/bridge.ts'
 import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
+import { ensureSourceRule } from '../bridge/source-rule.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
 import { TsnetError } from '../error.ts'
 import type { Backend, PendingChange, RulePart } from '../nat/backend.ts'
@@ -104,6 +105,9 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
     case 'addRoute':
       if (!ensureRoute(container, indexOf(container, step.ifname), step.route)) context.onRouteTaken(step.route)
       return
+    case 'addSourceRule':
+      ensureSourceRule(container, step.rule)
+      return
     case 'guardSources':
       undo.push('guard of the sources', () => unguardSources(() => step.guard, true))
       return guardSources(step.guard)
@@ -173,7 +177,8 @@ function announce({ port, ifname, mac }: Extract<Step, { kind: 'announce' }>, { 
 /** Links keep their index as long as they live, and a plan asks for the same one several times. */
 const indexes = new WeakMap<NetlinkSocket, Map<string, number>>()
 
-function indexOf(rt: NetlinkSocket, name: string): number {
+/** @throws TsnetError when there is no such link (any more) */
+export function indexOf(rt: NetlinkSocket, name: string): number {
   const known = indexes.get(rt) ?? new Map<string, number>()
   const index = known.get(name) ?? findLink(rt, name)?.index
   if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${name}": it has vanished`)

@@ -13,7 +13,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, openNetns, openOwnNetns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
-import { apply } from './apply.ts'
+import { apply, indexOf } from './apply.ts'
 import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
@@ -35,12 +35,14 @@ import {
   removeRecord,
   writeRecord,
 } from './record.ts'
+import { hasCompany, settleComing, settleGoing } from './settle.ts'
 import { othersHaveSiblings, siblingBridges } from './sibling-networks.ts'
-import { siblingsOf } from './source-guard.ts'
+import { siblingsOf } from './siblings.ts'
+import { routesBeside, tableOf } from './source-routing.ts'
 import { lockNetwork, networkFolder, recordPath, type StateFolder } from './state-folder.ts'
 import { SysctlFileChange, type SysctlFileContext } from './sysctl-file.ts'
 import { UndoStack } from './undo.ts'
-import { acquireAddresses, portsFor, routesFor, routesWithout, type Wishes } from './wishes.ts'
+import { acquireAddresses, portsFor, routesFor, type Wishes } from './wishes.ts'
 
 /** MTU of Ethernet, for a host without a default route. */
 const ETHERNET_MTU = 1500
@@ -86,7 +88,7 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   using container = within(netns, openRtnetlink)
   using established = establish({ ...request.network, backend: backend.name }, { state, backend, host, undo })
   const record = recordWishes(request, established, { host, netns, context, undo })
-  const siblings = { records: siblingsOf(state, record), bridges: siblingBridges(owner, container, state) }
+  const siblings = { records: record.guarded === true ? siblingsOf(state, record) : [], bridges: siblingBridges(owner, container, state) }
   const desired = desiredOf(record, established.record, siblings)
   const { fresh, formerRules, moved } = established
   if (moved !== undefined) {
@@ -100,6 +102,8 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
   const addresses = recordedAddresses(record)
   undo.push('connections', () => forgetAddresses(addresses))
   const taken: RouteOptions[] = []
+  const withCompany = hasCompany(container, owner.ifname)
+  if (withCompany) undo.push('routing by source', () => settleGoing(record, state))
   const onRouteTaken = (route: RouteOptions) => taken.push(route)
   const steps = diff(desired, observeHost(desired, established.bridge))
   if (fresh || steps.some(({ kind }) => kind === 'setHostSysctl')) sysctlFile.ensure(desired.hostSysctls, fresh)
@@ -117,7 +121,9 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
     whileRulesAreWritten: () => forgetLeftBehind(addresses),
   })
   forgetFormer(record.ports.map(recordedPort))
-  const finished = { ...record, state: 'attached' as const, routes: routesWithout(record.routes, taken) }
+  const table = tableOf(indexOf(container, owner.ifname))
+  const finished = { ...record, state: 'attached' as const, routes: routesBeside(record.routes, taken, table), table }
+  if (withCompany) settleComing(finished, container, state)
   writeRecord(state, finished)
   undo.commit()
   return finished

@@ -14,7 +14,7 @@ import { observeAll } from './observe.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { type AttachmentRecord, readRecord } from './record.ts'
 import { siblingBridges } from './sibling-networks.ts'
-import { siblingsOf } from './source-guard.ts'
+import { siblingsOf } from './siblings.ts'
 import { lockNetwork, networkFolder } from './state-folder.ts'
 
 /**

@@ -11,6 +11,7 @@ import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
 import { guardOf } from './source-guard.ts'
+import { isRoutedBySource, type SourceRouting, sourceRoutingOf, yieldedRoutes } from './source-routing.ts'
 
 /** What else the container of an attachment has. */
 export interface Siblings {
@@ -33,6 +34,10 @@ export interface Desired {
     readonly mac: Uint8Array
     readonly addresses: readonly IpPrefix[]
     readonly routes: readonly RouteOptions[]
+    /** Default routes that it has unless another interface has one. */
+    readonly yieldedRoutes: readonly RouteOptions[]
+    /** Present when the container has several interfaces. */
+    readonly sourceRouting?: SourceRouting
     readonly sysctls: readonly Sysctl[]
   }
   /** Bytes. */
@@ -52,6 +57,7 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord, sibl
   const addresses = record.addresses.flatMap(({ address }) => parsePrefix(address) ?? [])
   const gateways = record.addresses.flatMap(({ address, gateway }) => gatewayPrefix(address, gateway))
   const ports = record.ports.map(recordedPort)
+  const sourceRouting = isRoutedBySource(record, siblings.records) ? sourceRoutingOf(record) : undefined
   return {
     bridge: {
       name: record.bridge,
@@ -71,6 +77,8 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord, sibl
       mac: macToBytes(record.mac),
       addresses,
       routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
+      yieldedRoutes: yieldedRoutes(record),
+      ...(sourceRouting && { sourceRouting }),
       sysctls: containerSysctls(
         record,
         addresses.some(({ address }) => address.family === 6),

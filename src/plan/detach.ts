@@ -23,7 +23,9 @@ import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
-import { guardOf, siblingsOf } from './source-guard.ts'
+import { settleGoing } from './settle.ts'
+import { siblingsOf } from './siblings.ts'
+import { guardOf } from './source-guard.ts'
 import { lockHost, lockNetwork, networkFolder, recordPath } from './state-folder.ts'
 import { rewriteSysctlFile, writeSysctlFile } from './sysctl-file.ts'
 
@@ -53,6 +55,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const errors = new Attempts()
   if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
   errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
+  errors.try(() => record && settleGoing(record, state))
   const mayAnswer = record === undefined || answersOnLoopback(heldPorts(record))
   const closed = errors.try(() => mayAnswer && closeLoopback(owner, context))
   errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))

@@ -1,6 +1,7 @@
 /** The ordered steps from what is true to what shall be true. Pure; an empty list means that nothing is to be done. */
 import { macToText } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
+import type { SourceRule } from '../bridge/source-rule.ts'
 import type { RulePart } from '../nat/backend.ts'
 import type { SourceGuard } from '../nat/source-guard/element.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
@@ -35,6 +36,7 @@ export type Step =
   | { readonly kind: 'addAddress'; readonly ifname: string; readonly prefix: IpPrefix }
   | { readonly kind: 'setContainerUp'; readonly ifname: string }
   | { readonly kind: 'addRoute'; readonly ifname: string; readonly route: RouteOptions }
+  | { readonly kind: 'addSourceRule'; readonly rule: SourceRule }
   | { readonly kind: 'writeRules'; readonly rules: RulePart; readonly missing: readonly string[] }
   | { readonly kind: 'guardSources'; readonly guard: SourceGuard; readonly missing: readonly string[] }
   | { readonly kind: 'announce'; readonly port: string; readonly ifname: string; readonly mac: Uint8Array }
@@ -87,6 +89,8 @@ export function describeStep(step: Step): string {
       return `"${step.ifname}" up in the container`
     case 'addRoute':
       return `the route to ${formatPrefix(step.route.destination)}${step.route.gateway ? ` via ${formatAddress(step.route.gateway)}` : ''} in the container`
+    case 'addSourceRule':
+      return `the policy rule for ${formatAddress(step.rule.source)} in the container`
     case 'writeRules':
       return step.missing.length === 0 ? 'the rules' : `${step.missing.length} rules, the first is "${step.missing[0]}"`
     case 'guardSources':
@@ -136,7 +140,7 @@ function portSteps(desired: Desired, { port: there, container: inside, bridge: a
 }
 
 function containerSteps(desired: Desired, observed: ObservedContainer | undefined): readonly Step[] {
-  const { ifname, addresses, routes, sysctls } = desired.container
+  const { ifname, addresses, sysctls } = desired.container
   const present = (observed?.addresses ?? []).map(formatPrefix)
   const known = (observed?.routes ?? []).map(routeKey)
   const wrong = sysctls.filter((sysctl) => observed === undefined || isWrong(sysctl, observed))
@@ -145,7 +149,10 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
-    ...routes.filter((route) => !known.includes(routeKey(route))).map((route) => ({ kind: 'addRoute', ifname, route }) as const),
+    ...routesOf(desired, observed)
+      .filter((route) => !known.includes(routeKey(route)))
+      .map((route) => ({ kind: 'addRoute', ifname, route }) as const),
+    ...sourceRuleSteps(desired, observed),
   ]
 }
 
@@ -154,6 +161,25 @@ function isWrong({ key, value }: Sysctl, { sysctls, addresses }: ObservedContain
   const actual = sysctls.get(key)
   if (actual === undefined || actual === value) return false
   return !(key.endsWith('/disable_ipv6') && value === '1' && addresses.some((prefix) => prefix.address.family === 6 && !isLinkLocal(prefix)))
+}
+
+/** Each once: the default route of an interface that is not the first is one of its own table's. */
+function routesOf({ container }: Desired, observed: ObservedContainer | undefined): readonly RouteOptions[] {
+  const { routes, yieldedRoutes, sourceRouting } = container
+  const standing = (observed?.defaultRoutes ?? []).map(({ destination }) => destination.address.family)
+  const free = yieldedRoutes.filter(({ destination }) => !standing.includes(destination.address.family))
+  const all = [...(sourceRouting?.routes ?? []), ...routes, ...free]
+  return [...new Map(all.map((route) => [routeKey(route), route])).values()]
+}
+
+/** Last of what is routed: a rule that leads to an empty table leads on to the main one. */
+function sourceRuleSteps({ container }: Desired, observed: ObservedContainer | undefined): readonly Step[] {
+  if (container.sourceRouting === undefined) return []
+  const { table, sources } = container.sourceRouting
+  const key = (rule: SourceRule) => `${formatAddress(rule.source)} ${rule.table}`
+  const known = (observed?.sourceRules ?? []).map(key)
+  const rules = sources.map((source) => ({ source, table }))
+  return rules.filter((rule) => !known.includes(key(rule))).map((rule) => ({ kind: 'addSourceRule', rule }) as const)
 }
 
 /** An ADD always writes its rules. They come first: another process writes them while this one makes links. */

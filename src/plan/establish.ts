@@ -5,6 +5,7 @@ import type { NetworkRules } from '../nat/model.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { formatPrefix } from '../wire/ip-address.ts'
+import type { BackendName } from './backend.ts'
 import { bridgeAddressesOf, networkRecordOf } from './desired.ts'
 import { enterZone, needsZone } from './firewalld.ts'
 import { isSet, loopbackSwitch } from './host-switches.ts'
@@ -54,7 +55,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
   const former = readNetwork(state, config.name)
   // A bridge of the person's stays without attachments, and he may have changed it since the last one.
   const begun = former !== undefined && (former.createdBridge || listOwners(state, config.name).length > 0)
-  const standing = begun ? standingNetwork(config, former, host) : undefined
+  const standing = begun && former.leaving === undefined ? standingNetwork(config, former, host) : undefined
   if (begun && standing !== undefined)
     return { ...standing, record: former, fresh: false, formerRules: [], moved: undefined, [Symbol.dispose]: () => {} }
   const lock = lockHost(state)
@@ -76,8 +77,9 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
     const zone = needsZone(drafted)
     const record = { ...drafted, ...((zone || (live && former.zoned)) && { zoned: true }) }
     undo.push('network', () => (former === undefined ? forgetNetwork(state, network.name) : writeNetwork(state, network.name, former)))
-    const moved = live && (former.backend ?? 'iptables') !== backend.name ? former : undefined
-    writeNetwork(state, network.name, moved === undefined ? record : { ...record, leaving: moved.backend ?? 'iptables' })
+    const from = live ? formerBackend(former, backend.name) : undefined
+    const moved = live && from !== undefined ? { ...former, backend: from } : undefined
+    writeNetwork(state, network.name, from === undefined ? record : { ...record, leaving: from })
     if (zone) enterZone(record, undo)
     const formerRules = live && moved === undefined ? rulesOfNetwork(former) : []
     return { network, record, bridge, fresh: true, formerRules, moved, [Symbol.dispose]: () => lock[Symbol.dispose]() }
@@ -90,6 +92,11 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
 function routesLoopback(bridge: string): boolean {
   const loopback = loopbackSwitch(bridge)
   return isSet(loopback, readSysctl(loopback.key))
+}
+
+/** @returns The other backend that may hold rules of the network: a move that was killed has left some in both. */
+function formerBackend({ backend = 'iptables', leaving }: NetworkRecord, wanted: BackendName): BackendName | undefined {
+  return [backend, leaving].find((name) => name !== undefined && name !== wanted)
 }
 
 /** @returns The network, unless its configuration has changed since or its bridge is not as it was. */

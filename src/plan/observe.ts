@@ -2,6 +2,7 @@
 import { addressesOf } from '../bridge/address.ts'
 import { findBridge, ignoresGroupFrames, isFiltered } from '../bridge/bridge.ts'
 import { type RouteOptions, routesOf } from '../bridge/route.ts'
+import { type SourceRule, sourceRulesOf } from '../bridge/source-rule.ts'
 import { findVeth } from '../bridge/veth.ts'
 import type { Backend } from '../nat/backend.ts'
 import { findUnguarded } from '../nat/source-guard/guard.ts'
@@ -45,6 +46,9 @@ export interface ObservedContainer {
   readonly mac: Uint8Array
   readonly addresses: readonly IpPrefix[]
   readonly routes: readonly RouteOptions[]
+  /** The default routes that the container has, by whatever interface. */
+  readonly defaultRoutes: readonly RouteOptions[]
+  readonly sourceRules: readonly SourceRule[]
   readonly loopbackUp: boolean
   readonly sysctls: ReadonlyMap<string, string>
 }
@@ -115,13 +119,16 @@ function observeContainer(desired: Desired): ObservedContainer | undefined {
   const link = findLink(rt, desired.container.ifname)
   if (link === undefined) return undefined
   const { index, flags, mtu = 0, address = new Uint8Array() } = link
+  const routes = routesOf(rt, 0, 'any')
   return {
     index,
     up: (flags & IFF_UP) !== 0,
     mtu,
     mac: address,
     addresses: addressesOf(rt, index),
-    routes: routesOf(rt, index, 'any'),
+    routes: routes.filter(({ outputIndex }) => outputIndex === index),
+    defaultRoutes: routes.filter(({ destination, table }) => destination.prefixLength === 0 && table === undefined),
+    sourceRules: desired.container.sourceRouting === undefined ? [] : sourceRulesOf(rt),
     loopbackUp: ((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) !== 0,
     sysctls: readSysctls(desired.container.sysctls),
   }

@@ -8,6 +8,7 @@ import type { NetworkRecord } from './network.ts'
 import type { Observed } from './observe.ts'
 import { hostVethName, ownerMarkText, ownerText } from './owner.ts'
 import { type AttachmentRecord, recordedPort, recordPort } from './record.ts'
+import { routesBeside } from './source-routing.ts'
 import { UndoStack } from './undo.ts'
 
 const owner = { network: 'net', containerID: 'c1', ifname: 'eth0' }
@@ -55,6 +56,8 @@ const complete: Observed = {
     mac: new Uint8Array(6),
     addresses: desired.container.addresses,
     routes: desired.container.routes,
+    defaultRoutes: desired.container.routes,
+    sourceRules: [],
     loopbackUp: true,
     sysctls: new Map(desired.container.sysctls.map(({ key, value }) => [key, value])),
   },
@@ -117,6 +120,46 @@ for (const [what, change, expected] of [
     for (const step of steps) assert.match(describeStep(step), /\S/)
   })
 }
+
+test('diff() sees what an interface lacks that answers by a table of its own', () => {
+  const second = { ...record, table: 47000003, routes: record.routes.map((route) => ({ ...route, table: 47000003 })) }
+  const wanted = desiredOf(second, network)
+  const describe = (container: object) =>
+    diff(wanted, { ...complete, container: { ...complete.container, ...container } } as Observed).map(describeStep)
+  const { sourceRouting } = wanted.container
+  assert.ok(sourceRouting)
+  const sourceRules = sourceRouting.sources.map((source) => ({ source, table: 47000003 }))
+  const others = desired.container.routes
+  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules, defaultRoutes: others }), [])
+  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules: sourceRules.slice(1), defaultRoutes: others }), [
+    'the policy rule for 10.0.0.2 in the container',
+  ])
+  assert.deepEqual(describe({ routes: sourceRouting.routes.slice(1), sourceRules, defaultRoutes: others }), [
+    'the route to 10.0.0.0/24 in the container',
+  ])
+  assert.deepEqual(
+    describe({ routes: sourceRouting.routes, sourceRules, defaultRoutes: others.slice(1) }),
+    ['the route to 0.0.0.0/0 via 10.0.0.1 in the container'],
+    'the first interface is gone',
+  )
+})
+
+test('desiredOf() routes by source where another interface is, and only there', () => {
+  const first = { ...record, table: 47000002 }
+  assert.equal(desiredOf(first, network).container.sourceRouting, undefined)
+  assert.equal(desiredOf(first, network, { records: [record], bridges: [] }).container.sourceRouting, undefined)
+  assert.equal(desiredOf(first, network, { records: [{ ...record, table: 47000003 }], bridges: [] }).container.sourceRouting?.routes.length, 5)
+})
+
+test('routesBeside() moves a default route that is taken to the own table, and drops another one', () => {
+  const routes = [...record.routes, { dst: '10.9.0.1/16', gw: '10.0.0.1' }, { dst: '10.8.0.0/16', gw: '10.0.0.1' }]
+  const taken = [{ destination: prefix('0.0.0.0/0') }, { destination: prefix('10.9.0.0/16') }]
+  assert.deepEqual(routesBeside(routes, taken, 47000003), [
+    { dst: '0.0.0.0/0', gw: '10.0.0.1', table: 47000003 },
+    { dst: '::/0', gw: 'fd00::1' },
+    { dst: '10.8.0.0/16', gw: '10.0.0.1' },
+  ])
+})
 
 test('hostVethName() is stable, fits, and differs by every part of the owner', () => {
   assert.equal(hostVethName(owner), hostVethName({ ...owner }))

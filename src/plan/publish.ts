@@ -72,7 +72,11 @@ function completeWithdrawal(record: AttachmentRecord, context: PlanContext): Att
   const { leaving = [], ...rest } = record
   if (leaving.length === 0) return rest
   const ports = leaving.map(recordedPort)
-  context.backend.startChange({ remove: rulesOf(record, ports), base: 'keep' }).finish()
+  const change: RuleChange = { remove: rulesOf(record, ports), base: 'keep' }
+  context.backend.startChange(change).finish()
+  const former = readNetwork(context.state, record.network)?.leaving
+  // A move that was killed has left rules there.
+  if (former !== undefined) withBackend(context, former).backend.startChange(change).finish()
   const closes = answersOnLoopback(ports) && !answersOnLoopback(rest.ports.map(recordedPort))
   if (closes && closeLoopback(record, context)) rewriteSysctlFile(context)
   forgetWithdrawn(ports)

@@ -65,6 +65,8 @@ export interface AttachmentRecord extends Owner {
   readonly addresses: readonly RecordedAddress[]
   readonly routes: readonly RecordedRoute[]
   readonly ports: readonly RecordedPort[]
+  /** The routing table that is its interface's own, used when the container has several; absent while it is made. */
+  readonly table?: number
   /** Ports that are being withdrawn: rules and claims may still be there. Absent when there are none. */
   readonly leaving?: readonly RecordedPort[]
 }

@@ -24,8 +24,9 @@ import { rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
 import { repairBook } from './repair-book.ts'
 import { repairLoopback, repairSysctlFile, type SwitchRepair } from './repair-switches.ts'
+import { lockContainers } from './settle.ts'
 import { siblingBridges } from './sibling-networks.ts'
-import { siblingsOf } from './source-guard.ts'
+import { siblingsOf } from './siblings.ts'
 import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
 import { type Status, statusOf } from './status.ts'
 import { UndoStack } from './undo.ts'
@@ -132,6 +133,8 @@ function repairLinks(record: AttachmentRecord, work: OwnWork): void {
   using container = within(netns, openRtnetlink)
   const siblings = { records: siblingsOf(context.state, record), bridges: siblingBridges(record, container, context.state) }
   const desired = desiredOf(record, known, siblings)
+  // Another network may be changing the routes of the same container.
+  using _lock = desired.container.sourceRouting && lockContainers(context.state)
   work.wanted.push(...desired.hostSysctls)
   const look = () => ({ ...observeLinks(host, desired, netns), missingRules: [] })
   const observed = look()

@@ -1,5 +1,4 @@
 /** From what a caller wishes to what the attachment gets: addresses, routes, ports. */
-import type { RouteOptions } from '../bridge/route.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import { openSubnet } from '../ipam/open-subnet.ts'
@@ -88,16 +87,6 @@ export function routesFor(wishes: Wishes, network: Network, addresses: readonly 
     ? addresses.flatMap(({ address, gateway }) => (gateway === undefined ? [] : [{ dst: address.includes(':') ? '::/0' : '0.0.0.0/0', gw: gateway }]))
     : []
   return [...defaults.filter(({ dst }) => !configured.some((route) => route.dst === dst)), ...configured]
-}
-
-/** @returns The routes that the attachment has made: of two interfaces with a default route the first one has it. */
-export function routesWithout(routes: readonly RecordedRoute[], taken: readonly RouteOptions[]): readonly RecordedRoute[] {
-  const key = (dst: string, { priority = 0, table = 0 }: Pick<RecordedRoute, 'priority' | 'table'>) => `${dst} ${priority} ${table}`
-  const keys = taken.map((route) => key(formatPrefix(route.destination), route))
-  return routes.filter((route) => {
-    const destination = parsePrefix(route.dst)
-    return destination === undefined || !keys.includes(key(formatPrefix(destination), route))
-  })
 }
 
 /** What ports lead to: an attachment, and what its network allows. */

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { decodeAddress, encodeAddress } from './address.ts'
 import type { ByteWriter } from './byte-writer.ts'
 import { decodeConntrack, encodeConntrack, IPCTNL_MSG_CT_DELETE } from './conntrack.ts'
+import { decodeFibRule, encodeFibRule, FR_ACT_TO_TBL } from './fib-rule.ts'
 import { addressFromBytes, formatAddress } from './ip-address.ts'
 import { decodeLink, encodeLink } from './link.ts'
 import { decodeAck, decodeMessages, encodeMessage, type Message } from './netlink-message.ts'
@@ -139,6 +140,23 @@ test('a deletion names the connection as conntrack does', () => {
   assert.deepEqual(ours.subarray(16), message.body.subarray(0, ours.length - 16))
 })
 
+for (const [name, family, sourceLength, source, table] of [
+  ['addRule4', 2, 32, '10.210.0.2', 47000003],
+  ['addRule6', 10, 128, 'fd00::2', 47000003],
+  ['addRuleShort', 2, 22, '10.210.0.0', 100],
+  ['deleteRule4', 2, 32, '10.210.0.2', 47000003],
+] as const) {
+  test(`policy rule table reads and writes ${name} as ip does`, () => {
+    const message = captured(name)
+    const rule = decodeFibRule(message.body)
+    assert.deepEqual([rule.family, rule.sourceLength, rule.table], [family, sourceLength, table])
+    if (name !== 'deleteRule4') assert.equal(rule.action, FR_ACT_TO_TBL)
+    assert.equal(formatAddress(addressFromBytes(rule.attributes.source ?? new Uint8Array())), source)
+    if (table > 255) assert.deepEqual([rule.attributes.priority, rule.attributes.protocol], [32000, 116])
+    assertSameBytes(message, (w) => encodeFibRule(w, rule, rule.attributes))
+  })
+}
+
 test('decodeAck() reads success and refusal', () => {
   assert.deepEqual(decodeAck(captured('createBridge', 'answer')), { errno: 0, text: undefined })
   assert.equal(decodeAck(captured('refused', 'answer')).errno, 17)
@@ -154,6 +172,7 @@ test('decodeMessages() refuses what is short, each with its own message', () => 
   assert.throws(() => [...decodeMessages(whole.subarray(0, 10))], /header is short/)
   assert.throws(() => [...decodeMessages(whole.subarray(0, 40))], /message is short/)
   assert.throws(() => decodeLink(whole.subarray(16, 24)), /Link message is short/)
+  assert.throws(() => decodeFibRule(whole.subarray(16, 24)), /Policy rule message is short/)
   const zero = Buffer.from(whole)
   zero.writeUInt32LE(3)
   assert.throws(() => [...decodeMessages(zero)], /smaller than its header/)

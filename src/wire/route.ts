@@ -3,6 +3,7 @@ import { bytes, decodeAttributes, encodeAttributes, type Infer, nested, u32 } fr
 import type { ByteWriter } from './byte-writer.ts'
 
 export const RTM_NEWROUTE = 24
+export const RTM_DELROUTE = 25
 export const RTM_GETROUTE = 26
 
 export const RT_TABLE_MAIN = 254

@@ -1,54 +1,11 @@
 import assert from 'node:assert/strict'
-import { type CniCall, DUAL_STACK, type Host, hostTest } from './host.ts'
+import { DUAL_STACK, hostTest } from './host.ts'
+import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertNothingLeft, assertSame, snapshot } from './state.ts'
-
-/** What an ADD does to kernel and disk happens in these calls, of itself and of the iptables-restore that it runs. */
-const CALLS = ['sendto', 'openat', 'write', 'rename', 'mkdir', 'unlink', 'ftruncate', 'flock', 'sendmsg', 'close', 'pwrite64']
-const TRACED = CALLS.join(',')
-const KILL_POINTS = 40
 
 /** With everything that an ADD may make. */
 const conf = { ...DUAL_STACK, macspoofchk: true }
 const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
-
-interface Point {
-  readonly syscall: string
-  readonly when: number
-}
-
-/** Only from the first touch of the state folder on: before, node itself starts. @returns One point for each call, in their order */
-function pointsOf(host: Host, call: CniCall): readonly Point[] {
-  const { argv, env, input } = host.prepare('ADD', call)
-  const log = '/run/strace.log'
-  host.exec(['strace', '-f', '-o', log, '-e', `trace=${TRACED}`, '-s', '64', ...argv], { env, input })
-  const lines = host.exec(['cat', log]).split('\n')
-  const counts = new Map<string, number>()
-  const main = lines[0]?.split(' ')[0]
-  const points = lines.flatMap((line) => {
-    const [, pid, syscall] = /^(\d+) +(\w+)\(/.exec(line) ?? []
-    if (pid !== main || syscall === undefined) return []
-    const when = (counts.get(syscall) ?? 0) + 1
-    counts.set(syscall, when)
-    return [{ syscall, when, line }]
-  })
-  const first = points.findIndex(({ line }) => line.includes('/run/tsnet'))
-  assert.ok(first > 0, 'the ADD does not touch its state folder')
-  return points.slice(first).map(({ syscall, when }) => ({ syscall, when }))
-}
-
-/** @returns Whether the process was killed: counts may differ by a few from run to run. */
-function addKilledAt(host: Host, call: CniCall, { syscall, when }: Point): boolean {
-  const { argv, env, input } = host.prepare('ADD', call)
-  const inject = `inject=${syscall}:signal=SIGKILL:when=${when}`
-  const { status } = host.run(['strace', '-o', '/dev/null', '-e', `trace=${syscall}`, '-e', inject, ...argv], { env, input })
-  return status !== 0
-}
-
-/** Spread evenly over the whole, the first and the last included. */
-function spread(points: readonly Point[]): readonly Point[] {
-  const count = Math.min(KILL_POINTS, points.length)
-  return Array.from({ length: count }, (_, i) => points[Math.round((i * (points.length - 1)) / (count - 1))] as Point)
-}
 
 for (const standing of [false, true]) {
   hostTest(`DEL alone takes back an ADD that was killed at any call (${standing ? 'a network that stands' : 'a new network'})`, (host, t) => {
