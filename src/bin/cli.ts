@@ -1,14 +1,18 @@
 /** The command for people. */
+import { join } from 'node:path'
 import { runCommandLine } from '../cli/command-line.ts'
 import { formatError } from '../cli/render-error.ts'
 import type { Shell } from '../cli/shell.ts'
 import { TsnetError } from '../error.ts'
 import { missingCapabilities } from '../sys/capability.ts'
+import { become } from '../sys/exec.ts'
 import { openContext } from './context.ts'
 
 declare const TSNET_VERSION: string
 
 const DEFAULT_COLUMNS = 80
+/** The agent compiles and collects little: one helper thread and a small nursery keep it small. */
+const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=2']
 
 const { env, stdout, stderr } = process
 
@@ -26,6 +30,8 @@ const shell: Shell = {
   untilStopped,
   missingCapabilities,
   openContext,
+  // Not in this process, which has loaded all that a command line needs.
+  becomeAgent: (settings) => become(process.execPath, [...AGENT_FLAGS, join(__dirname, 'agent.cjs'), JSON.stringify(settings)]),
 }
 
 // A reader that has seen enough, such as head, is no failure; a full disk is.
