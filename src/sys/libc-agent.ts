@@ -20,5 +20,6 @@ export const agentLibc = {
     address: Uint8Array,
     length: number,
   ) => number,
+  fcntl: c.func('int fcntl(int fd, int command, int argument)') as (fd: number, command: number, argument: number) => number,
   execv: c.func('int execv(const char *path, const char **argv)') as (path: string, argv: readonly (string | null)[]) => number,
 } as const
