@@ -149,7 +149,9 @@ async function buildLauncher() {
   const { status, error, stderr } = spawnSync('make', ['-s', '-C', join(root, 'native'), `OUT=${folder}`], { encoding: 'utf8' })
   if (status === 0) return join(folder, 'launcher')
   const why = error === undefined ? stderr.trim() : 'make is not installed'
-  console.error(`The launcher was not compiled (${why}). dist/bin/ gets shell scripts instead, which never use an agent; install make and gcc for it.`)
+  console.error(
+    `The launcher was not compiled (${why}). dist/bin/ gets shell scripts instead, which never use an agent; install make and gcc for it.`,
+  )
   return undefined
 }
 

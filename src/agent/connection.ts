@@ -69,7 +69,7 @@ export class Connection implements Disposable {
     const [first, ...more] = this.#netns === undefined ? fds : [undefined, ...fds]
     if (first !== undefined) this.#netns = first
     for (const fd of more) if (fd !== undefined) closeSync(fd)
-    if (more.length > 0) throw new TsnetError('TSNET_PROTOCOL', 'Cannot understand the other end of the agent\'s socket: it sends several descriptors')
+    if (more.length > 0) throw new TsnetError('TSNET_PROTOCOL', "Cannot understand the other end of the agent's socket: it sends several descriptors")
     if (data.length === 0) throw new TsnetError('TSNET_PROTOCOL', "Cannot understand the other end of the agent's socket: it has closed it")
     this.#chunks.push(Buffer.from(data))
     this.#length += data.length

@@ -21,7 +21,10 @@ export interface LogOptions {
 /** @param write Takes a whole line. */
 export function openLog({ json, verbose }: LogOptions, write: (line: string) => void): Log {
   const format = json ? formatJson : formatText
-  const at = (level: string) => (event: string, facts: Facts = {}) => write(format(level, event, facts))
+  const at =
+    (level: string) =>
+    (event: string, facts: Facts = {}) =>
+      write(format(level, event, facts))
   return { info: at('info'), warn: at('warn'), detail: verbose ? at('detail') : () => {} }
 }
 
@@ -31,7 +34,9 @@ function formatJson(level: string, event: string, facts: Facts): string {
 
 /** A caller's control characters must not reach a terminal or begin a line of their own. */
 function formatText(level: string, event: string, facts: Facts): string {
-  const words = Object.entries(facts).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${typeof value === 'string' ? quoted(value) : value}`]))
+  const words = Object.entries(facts).flatMap(([key, value]) =>
+    value === undefined ? [] : [`${key}=${typeof value === 'string' ? quoted(value) : value}`],
+  )
   return `tsnet agent: ${level === 'warn' ? 'warning: ' : ''}${[event, ...words].join(' ')}\n`
 }
 

@@ -97,7 +97,8 @@ function accept({ listener, hello, userID, log }: ServerOptions, state: Connecti
   const fd = acceptUnix(listener, SEND_TIMEOUT_SECONDS)
   if (fd === undefined) return
   const peer = peerUserID(fd)
-  const refusal = peer !== 0 && peer !== userID ? `user ${peer ?? 'unknown'} may not use it` : state.count >= LONGEST_QUEUE ? 'too many wait already' : undefined
+  const refusal =
+    peer !== 0 && peer !== userID ? `user ${peer ?? 'unknown'} may not use it` : state.count >= LONGEST_QUEUE ? 'too many wait already' : undefined
   if (refusal !== undefined) {
     closeSync(fd)
     return log.warn('refused a connection', { reason: refusal })
@@ -132,7 +133,8 @@ function dropSlow({ log }: ServerOptions, state: Connections): void {
 /** Saying that it begins is how a request that nobody waits for any more is found out, before anything is changed. */
 function serve({ connection, frame }: Pending, options: ServerOptions): void {
   using _connection = connection
-  if (connection.isHungUp() || !connection.send(encodeFrame(KIND.started))) return options.log.detail('dropped a request', { reason: 'nobody waits for it' })
+  if (connection.isHungUp() || !connection.send(encodeFrame(KIND.started)))
+    return options.log.detail('dropped a request', { reason: 'nobody waits for it' })
   try {
     options.serve(connection, frame)
   } catch (error) {

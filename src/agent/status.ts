@@ -2,6 +2,8 @@
 export interface AgentStatus {
   readonly pid: number
   readonly version: string
+  /** Launchers of another build pass it by. */
+  readonly build: string
   /** ISO 8601. */
   readonly started: string
   readonly uptimeSeconds: number

@@ -41,6 +41,7 @@ export function runThread(options: ThreadOptions): string {
   const status = (): AgentStatus => ({
     pid: options.pid,
     version: options.version,
+    build: options.build,
     started: started.toISOString(),
     uptimeSeconds: Math.round((Date.now() - started.getTime()) / 1000),
     ...tally.totals,

@@ -1,5 +1,6 @@
 /** The command for people. */
 import { join } from 'node:path'
+import { handedDown } from '../agent/service-manager.ts'
 import { runCommandLine } from '../cli/command-line.ts'
 import { formatError } from '../cli/render-error.ts'
 import type { Shell } from '../cli/shell.ts'
@@ -31,7 +32,10 @@ const shell: Shell = {
   missingCapabilities,
   openContext,
   // Not in this process, which has loaded all that a command line needs.
-  becomeAgent: (settings) => become(process.execPath, [...AGENT_FLAGS, join(__dirname, 'agent.cjs'), JSON.stringify(settings)]),
+  becomeAgent: (settings) => {
+    const socket = handedDown(env, process.pid)
+    return become(process.execPath, [...AGENT_FLAGS, join(__dirname, 'agent.cjs'), JSON.stringify(settings)], socket === undefined ? [] : [socket])
+  },
 }
 
 // A reader that has seen enough, such as head, is no failure; a full disk is.

@@ -29,7 +29,8 @@ export function agentCommand(shell: Shell): CommandModule {
 async function agent(args: Arguments, shell: Shell): Promise<void> {
   const action = args['action']
   if (action === 'status') return shell.print(formatAgentStatus(shell.style, await askStatus(socketPath(shell.env)), flag(args, 'json')))
-  if (action !== undefined) throw usageError(`Cannot do ${JSON.stringify(action)}: tsnet agent knows ${AGENT_ACTIONS.join(', ')} only`, 'tsnet agent alone serves')
+  if (action !== undefined)
+    throw usageError(`Cannot do ${JSON.stringify(action)}: tsnet agent knows ${AGENT_ACTIONS.join(', ')} only`, 'tsnet agent alone serves')
   const idleExitSeconds = idleSeconds(text(args, 'idle-exit'))
   requireCapabilities(shell, 'agent')
   // A bad state folder is reported here rather than by the serving thread.
@@ -41,5 +42,8 @@ function idleSeconds(value: string | undefined): number | undefined {
   if (value === undefined) return undefined
   const seconds = /^\d{1,9}$/.test(value) ? Number(value) : 0
   if (seconds >= 1 && seconds <= LONGEST_IDLE_SECONDS) return seconds
-  throw usageError(`Cannot use --idle-exit ${JSON.stringify(value)}: it is a whole number of seconds from 1 to ${LONGEST_IDLE_SECONDS}`, 'Write --idle-exit 300')
+  throw usageError(
+    `Cannot use --idle-exit ${JSON.stringify(value)}: it is a whole number of seconds from 1 to ${LONGEST_IDLE_SECONDS}`,
+    'Write --idle-exit 300',
+  )
 }

@@ -16,7 +16,18 @@ import { usageError } from './usage-error.ts'
 
 const WIDEST_HELP = 110
 
-const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, portCommand, repairCommand, gcCommand, agentCommand, completionCommand]
+const COMMANDS = [
+  attachCommand,
+  detachCommand,
+  lsCommand,
+  inspectCommand,
+  checkCommand,
+  portCommand,
+  repairCommand,
+  gcCommand,
+  agentCommand,
+  completionCommand,
+]
 
 const EPILOGUE =
   'A runtime executes this program as a CNI plugin instead, with CNI_COMMAND set. State lies in /run/tsnet or where TSNET_STATE_DIR says, ' +

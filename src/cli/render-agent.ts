@@ -9,7 +9,7 @@ export function formatAgentStatus(style: Style, status: AgentStatus, json: boole
   const requests = Object.entries(status.requests).filter(([, count]) => count > 0)
   return formatFields(style, [
     ['Process', [String(status.pid)]],
-    ['Version', [status.version]],
+    ['Build', [status.build]],
     ['Up', [`${status.uptimeSeconds} s, since ${status.started}`]],
     ['Requests', [requests.length === 0 ? 'none' : requests.map(([command, count]) => `${command} ${count}`).join(', ')]],
     ['Failed', [String(status.failed)]],

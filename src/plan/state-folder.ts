@@ -61,7 +61,9 @@ export function lockNetwork(state: StateFolder, network: string): FileLock {
   const lock = lockFile(join(folder, 'lock'), { timeoutMs: lockTimeoutMs })
   if (isWanted?.() ?? true) return lock
   lock[Symbol.dispose]()
-  throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${network}": nobody waits for the answer any more`, { cniCode: CNI_CODE.tryAgain })
+  throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${network}": nobody waits for the answer any more`, {
+    cniCode: CNI_CODE.tryAgain,
+  })
 }
 
 /** Held, always after the network's own lock, while a network chooses bridge and subnet. */

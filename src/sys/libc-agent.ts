@@ -3,7 +3,12 @@ import { c } from './libc.ts'
 
 export const agentLibc = {
   listen: c.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number,
-  accept4: c.func('int accept4(int fd, void *address, void *length, int flags)') as (fd: number, address: null, length: null, flags: number) => number,
+  accept4: c.func('int accept4(int fd, void *address, void *length, int flags)') as (
+    fd: number,
+    address: null,
+    length: null,
+    flags: number,
+  ) => number,
   getsockopt: c.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint32_t *length)') as (
     fd: number,
     level: number,
