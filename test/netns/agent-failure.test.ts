@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { encodeFrame, encodeHello, encodeResponse, type Hello, KIND, type Request } from '../../src/agent/frame.ts'
 import { afterRequest, agentStatus, answered, helloOf, SOCKET, startAgent, startFakeAgent } from './agent-process.ts'
-import { type CniOutcome, DUAL_STACK, type Host, hostTest } from './host.ts'
+import { type CniOutcome, DUAL_STACK, hostTest } from './host.ts'
 import { eventually } from './machine.ts'
 import { assertNothingLeft, leasesOf, readState, rulesOf } from './state.ts'
 
