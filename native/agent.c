@@ -10,14 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "config.h"
-
-/* Until the agent says who it is; until it begins; until it has finished. A runtime waits for minutes. */
+/* Until the agent says that it is there; until it begins; until it has finished. A runtime waits for minutes. */
 #define HELLO_MS 2000
 #define START_MS 5000
 #define FINISH_MS 60000
 
-#define LARGEST_HELLO 8192u
+#define LARGEST_NOTICE 8192u
 #define LARGEST_RESPONSE (16u << 20)
 
 static int64_t now_ms(void)
@@ -115,26 +113,6 @@ int agent_is_trusted(const char *folder, const char *path)
     return lstat(folder, &file) == 0 && S_ISDIR(file.st_mode) && is_ours(&file);
 }
 
-static int is_same_namespace(const char *path, struct namespace_id id)
-{
-    struct stat own;
-    return stat(path, &own) == 0 && own.st_dev == id.device && own.st_ino == id.inode;
-}
-
-static int is_same_text(struct bytes bytes, const char *text)
-{
-    return bytes.size == strlen(text) && memcmp(bytes.data, text, bytes.size) == 0;
-}
-
-/* Whether the agent would do exactly what one shot does: the same program, state and namespaces. */
-static int is_like_us(struct bytes payload, const char *state_folder)
-{
-    struct hello hello;
-    return parse_hello(payload, &hello) == 0 && is_same_text(hello.build, TSNET_BUILD) &&
-           is_same_text(hello.state_folder, state_folder) && is_same_namespace("/proc/self/ns/net", hello.network) &&
-           is_same_namespace("/proc/self/ns/mnt", hello.mount);
-}
-
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -154,38 +132,26 @@ static int connect_to(const char *path)
     return -1;
 }
 
-static enum outcome converse(int fd, const char *state_folder, const struct frame *request, int netns, struct answer *answer)
+static int converse(int fd, const struct frame *request, int netns, struct response *response)
 {
     struct bytes payload;
-    struct response response;
-    int64_t deadline = now_ms() + HELLO_MS;
-    if (receive_frame(fd, LARGEST_HELLO, deadline, &payload) != FRAME_HELLO || !is_like_us(payload, state_folder))
-        return NOT_BEGUN;
-    deadline = now_ms() + START_MS;
-    if (send_request(fd, request, netns, deadline) != 0)
-        return NOT_BEGUN;
-    /* An agent that cannot say that it has begun finds the connection closed before it changes anything. */
-    int kind = receive_frame(fd, LARGEST_HELLO, deadline, &payload);
-    if (kind != FRAME_STARTED)
-        return NOT_BEGUN;
-    kind = receive_frame(fd, LARGEST_RESPONSE, now_ms() + FINISH_MS, &payload);
-    if (kind == FRAME_DECLINED)
-        return NOT_BEGUN;
-    if (kind != FRAME_RESPONSE || parse_response(payload, &response) != 0 || response.status > 255)
-        return INTERRUPTED;
-    answer->status = (int)response.status;
-    answer->output = response.output;
-    answer->problems = response.problems;
-    return ANSWERED;
+    int64_t begin = now_ms();
+    /* A queue that is long says so at once; only who is dead or stopped is silent. */
+    if (send_request(fd, request, netns, begin + HELLO_MS) != 0 ||
+        receive_frame(fd, LARGEST_NOTICE, begin + HELLO_MS, &payload) != FRAME_HELLO ||
+        receive_frame(fd, LARGEST_NOTICE, begin + START_MS, &payload) != FRAME_STARTED ||
+        receive_frame(fd, LARGEST_RESPONSE, now_ms() + FINISH_MS, &payload) != FRAME_RESPONSE)
+        return -1;
+    return parse_response(payload, response) == 0 && response->status <= 255 ? 0 : -1;
 }
 
-enum outcome agent_ask(const char *path, const char *state_folder, const struct frame *request, int netns, struct answer *answer)
+int agent_ask(const char *path, const struct frame *request, int netns, struct response *response)
 {
     int fd = connect_to(path);
     if (fd < 0)
-        return NOT_BEGUN;
-    enum outcome outcome = converse(fd, state_folder, request, netns, answer);
-    /* By this the agent sees that nobody waits any more. */
+        return -1;
+    int result = converse(fd, request, netns, response);
+    /* By this the agent sees that nobody waits any more, before it begins. */
     close(fd);
-    return outcome;
+    return result;
 }

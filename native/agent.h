@@ -4,30 +4,15 @@
 
 #include "frame.h"
 
-/* How a request ended. */
-enum outcome {
-    /* `answer` holds what to print. */
-    ANSWERED,
-    /* The agent has not begun, or says itself that one shot is the way. */
-    NOT_BEGUN,
-    /* The agent had begun and has not finished: it may have done anything between nothing and all. */
-    INTERRUPTED,
-};
-
-struct answer {
-    int status;
-    struct bytes output;
-    struct bytes problems;
-};
-
 /* Whether a socket stands at `path` that nobody but root and this user can have made or can write to. */
 int agent_is_trusted(const char *folder, const char *path);
 
 /*
  * Sends one request and waits for the answer, as long as the limits allow.
- * request: a finished frame. netns: a descriptor that goes along, or -1. state_folder: what the caller works in.
- * What `answer` points to stays until the process ends.
+ * request: a finished frame. netns: a descriptor that goes along, or -1.
+ * Returns 0 when it was answered; what `response` points to stays until the process ends. Returns -1 otherwise: then the agent
+ * may have done anything between nothing and all, but will not begin any more.
  */
-enum outcome agent_ask(const char *path, const char *state_folder, const struct frame *request, int netns, struct answer *answer);
+int agent_ask(const char *path, const struct frame *request, int netns, struct response *response);
 
 #endif

@@ -43,14 +43,6 @@ static struct bytes read_field(struct reader *reader)
     return field;
 }
 
-static struct namespace_id read_namespace(struct reader *reader)
-{
-    struct namespace_id id;
-    id.device = read_number(reader, 8);
-    id.inode = read_number(reader, 8);
-    return id;
-}
-
 /* What a later version appends would have another protocol number: anything left over is a fault. */
 static int finish(const struct reader *reader)
 {
@@ -65,16 +57,6 @@ int parse_header(const unsigned char bytes[FRAME_HEADER_SIZE], struct frame_head
     header->kind = (uint16_t)read_number(&reader, 2);
     header->size = (uint32_t)read_number(&reader, 4);
     return 0;
-}
-
-int parse_hello(struct bytes payload, struct hello *hello)
-{
-    struct reader reader = {payload.data, payload.size, 0};
-    hello->network = read_namespace(&reader);
-    hello->mount = read_namespace(&reader);
-    hello->build = read_field(&reader);
-    hello->state_folder = read_field(&reader);
-    return finish(&reader);
 }
 
 int parse_response(struct bytes payload, struct response *response)
@@ -130,6 +112,13 @@ void frame_begin(struct frame *frame, enum frame_kind kind)
     write_number(header + 8, 0, 4);
     memset(frame, 0, sizeof *frame);
     frame_append(frame, header, sizeof header);
+}
+
+void frame_number(struct frame *frame, uint64_t value)
+{
+    unsigned char bytes[8];
+    write_number(bytes, value, sizeof bytes);
+    frame_append(frame, bytes, sizeof bytes);
 }
 
 size_t frame_field_begin(struct frame *frame)

@@ -21,19 +21,6 @@ struct frame_header {
     uint32_t size;
 };
 
-/* Identity of a namespace: device and inode of its file. */
-struct namespace_id {
-    uint64_t device;
-    uint64_t inode;
-};
-
-struct hello {
-    struct namespace_id network;
-    struct namespace_id mount;
-    struct bytes build;
-    struct bytes state_folder;
-};
-
 struct response {
     uint32_t status;
     struct bytes output;
@@ -42,7 +29,6 @@ struct response {
 
 /* Each returns 0, or -1 for bytes that are not what they should be; then the result is not to be looked at. */
 int parse_header(const unsigned char bytes[FRAME_HEADER_SIZE], struct frame_header *header);
-int parse_hello(struct bytes payload, struct hello *hello);
 int parse_response(struct bytes payload, struct response *response);
 
 /* A frame that grows while it is written. `failed` stays set when memory or the limit of its size ran out. */
@@ -55,6 +41,8 @@ struct frame {
 
 /* Begins a frame; the caller frees frame->data. */
 void frame_begin(struct frame *frame, enum frame_kind kind);
+/* Appends a number of 8 bytes. */
+void frame_number(struct frame *frame, uint64_t value);
 /* Appends a field: its length, then its bytes. */
 void frame_field(struct frame *frame, const void *data, size_t size);
 /* Begins a field that frame_append() fills; returns what frame_field_end() wants. */

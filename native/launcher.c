@@ -154,7 +154,7 @@ __attribute__((noreturn)) static void become_node(const char *bundle, char *cons
     _exit(1);
 }
 
-/* token: of a request that the agent has begun, by which its work is recognised; else NULL. */
+/* token: of a request that an agent may have begun, by which its work is recognised; else NULL. */
 __attribute__((noreturn)) static void run_one_shot(char *entry, const char *token)
 {
     char *const words[] = {entry, NULL};
@@ -190,11 +190,31 @@ static int make_token(char token[TOKEN_SIZE])
     return 0;
 }
 
+static int add_namespace(struct frame *request, const char *path)
+{
+    struct stat own;
+    if (stat(path, &own) != 0)
+        return -1;
+    frame_number(request, own.st_dev);
+    frame_number(request, own.st_ino);
+    return 0;
+}
+
+static void add_text(struct frame *request, const char *text)
+{
+    frame_field(request, text, strlen(text));
+}
+
+/* First who asks: the agent declines unless it is the same program in the same place. */
 static int make_request(struct frame *request, const char *entry, const char *token)
 {
     frame_begin(request, FRAME_REQUEST);
-    frame_field(request, token, strlen(token));
-    frame_field(request, entry, strlen(entry));
+    if (add_namespace(request, "/proc/self/ns/net") != 0 || add_namespace(request, "/proc/self/ns/mnt") != 0)
+        return -1;
+    add_text(request, TSNET_BUILD);
+    add_text(request, variable("TSNET_STATE_DIR", "/run/tsnet"));
+    add_text(request, token);
+    add_text(request, entry);
     size_t field = frame_field_begin(request);
     for (char **at = environ; *at != NULL; at++)
         if (starts_with(*at, "CNI_"))
@@ -204,13 +224,13 @@ static int make_request(struct frame *request, const char *entry, const char *to
     return frame_end(request);
 }
 
-/* Returns only for a request that is better run in one shot. */
+/* Returns only for a request that has to be run in one shot: with its token if an agent may have begun it, else NULL. */
 static const char *try_agent(const char *command, const char *entry)
 {
     static char token[TOKEN_SIZE];
     char path[PATH_MAX];
     struct frame request;
-    struct answer answer;
+    struct response response;
     const char *folder = variable("TSNET_RUN_DIR", "/run/tsnet");
     if ((size_t)snprintf(path, sizeof path, "%s/tsnet.sock", folder) >= sizeof path || !agent_is_trusted(folder, path) || read_input() != 0)
         return NULL;
@@ -220,17 +240,11 @@ static const char *try_agent(const char *command, const char *entry)
         return NULL;
     if (make_token(token) != 0 || make_request(&request, entry, token) != 0)
         return NULL;
-    switch (agent_ask(path, variable("TSNET_STATE_DIR", "/run/tsnet"), &request, netns, &answer)) {
-    case INTERRUPTED:
+    if (agent_ask(path, &request, netns, &response) != 0)
         return token;
-    case NOT_BEGUN:
-        return NULL;
-    case ANSWERED:
-        break;
-    }
     signal(SIGPIPE, SIG_IGN);
-    write_all(2, answer.problems.data, answer.problems.size);
-    _exit(write_all(1, answer.output.data, answer.output.size) == 0 ? answer.status : 1);
+    write_all(2, response.problems.data, response.problems.size);
+    _exit(write_all(1, response.output.data, response.output.size) == 0 ? (int)response.status : 1);
 }
 
 /* Whether the program is called by the name of a plugin type that is no command. */

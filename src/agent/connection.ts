@@ -24,6 +24,11 @@ export class Connection implements Disposable {
     this.since = since
   }
 
+  /** Bytes that have arrived. */
+  get size(): number {
+    return this.#length
+  }
+
   /**
    * Takes what has arrived.
    * @returns The frame when it is complete

@@ -9,6 +9,8 @@ export const LARGEST_REQUEST = 2 << 20
 export const KIND = { hello: 1, request: 2, started: 3, response: 4, declined: 5, statusRequest: 6, status: 7 } as const
 
 const MAGIC = Buffer.from('TSNA')
+/** Two namespaces, each as device and inode of 8 bytes. */
+const NAMESPACES_SIZE = 32
 
 /** Device and inode of a namespace's file. */
 export interface NamespaceID {
@@ -16,8 +18,8 @@ export interface NamespaceID {
   readonly inode: bigint
 }
 
-/** What the agent says first: who it is. */
-export interface Hello {
+/** Where a program is, and which it is: launcher and agent work for each other only where all of it is equal. */
+export interface Identity {
   readonly network: NamespaceID
   readonly mount: NamespaceID
   readonly build: string
@@ -25,6 +27,7 @@ export interface Hello {
 }
 
 export interface Request {
+  readonly caller: Identity
   /** The same when a request is repeated in one shot. */
   readonly token: string
   /** The name under which the launcher was executed. */
@@ -68,12 +71,6 @@ export function encodeFrame(kind: number, ...parts: readonly Uint8Array[]): Buff
   return Buffer.concat([header, ...parts])
 }
 
-export function encodeHello({ network, mount, build, stateFolder }: Hello): Buffer {
-  const namespaces = Buffer.alloc(32)
-  for (const [i, value] of [network.device, network.inode, mount.device, mount.inode].entries()) namespaces.writeBigUInt64LE(value, 8 * i)
-  return encodeFrame(KIND.hello, namespaces, field(build), field(stateFolder))
-}
-
 export function encodeResponse({ status, output, problems }: Response): Buffer {
   const number = Buffer.alloc(4)
   number.writeUInt32LE(status)
@@ -82,9 +79,25 @@ export function encodeResponse({ status, output, problems }: Response): Buffer {
 
 /** @throws TsnetError TSNET_PROTOCOL */
 export function decodeRequest(payload: Buffer): Request {
-  const [token, entry, env, input] = fields(payload)
-  if (token === undefined || entry === undefined || env === undefined || input === undefined) throw protocolError('its request lacks a field')
-  return { token: token.toString('latin1'), entry: entry.toString('utf8'), env: decodeEnvironment(env), input: input.toString('utf8') }
+  const [build, stateFolder, token, entry, env, input] = payload.length < NAMESPACES_SIZE ? [] : fields(payload.subarray(NAMESPACES_SIZE))
+  if (!build || !stateFolder || !token || !entry || !env || !input) throw protocolError('its request lacks a field')
+  const namespace = (at: number) => ({ device: payload.readBigUInt64LE(at), inode: payload.readBigUInt64LE(at + 8) })
+  return {
+    caller: { network: namespace(0), mount: namespace(16), build: build.toString('utf8'), stateFolder: stateFolder.toString('utf8') },
+    token: token.toString('latin1'),
+    entry: entry.toString('utf8'),
+    env: decodeEnvironment(env),
+    input: input.toString('utf8'),
+  }
+}
+
+/** @returns In what they differ, or undefined when they are equal. */
+export function differenceOf(one: Identity, other: Identity): string | undefined {
+  const same = (a: NamespaceID, b: NamespaceID) => a.device === b.device && a.inode === b.inode
+  if (one.build !== other.build) return 'build'
+  if (one.stateFolder !== other.stateFolder) return 'state folder'
+  if (!same(one.network, other.network)) return 'network namespace'
+  return same(one.mount, other.mount) ? undefined : 'mount namespace'
 }
 
 /** Of a variable that is there twice the first counts, as with getenv(3). */

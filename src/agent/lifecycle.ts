@@ -62,7 +62,7 @@ interface Surroundings {
 /** @returns Why the thread ended. */
 function serve(settings: ThreadSettings, { env, thread, socket, pid }: AgentOptions, { log, stopper }: Surroundings): Promise<string> {
   // The thread closes descriptors that libc opened, which node would take for an error; it needs little room for what is young.
-  const worker = new Worker(thread, { workerData: settings, trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+  const worker = new Worker(thread, { workerData: settings, trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 2 } })
   let signalled = false
   const onSignal = (signal: NodeJS.Signals) => {
     if (signalled) return

@@ -5,7 +5,7 @@ import { type Answer, answer } from '../plugins/answer.ts'
 import { adoptNetns, type Netns } from '../sys/netns.ts'
 import { now } from '../sys/time.ts'
 import type { Connection } from './connection.ts'
-import { decodeRequest, encodeFrame, encodeResponse, KIND, type Request } from './frame.ts'
+import { decodeRequest, differenceOf, encodeFrame, encodeResponse, type Identity, KIND, type Request } from './frame.ts'
 import type { Log } from './log.ts'
 import type { Tally } from './status.ts'
 
@@ -15,6 +15,8 @@ const LOCK_TIMEOUT_MS = 200
 const DECLINED = ['TSNET_LOCK_TIMEOUT', 'TSNET_ABANDONED']
 
 export interface PerformOptions {
+  /** The agent's own. */
+  readonly identity: Identity
   /** What every request is served with; the rest depends on the request. */
   readonly context: PlanContext
   readonly log: Log
@@ -22,8 +24,15 @@ export interface PerformOptions {
 }
 
 /** Answers a request, or declines it when it should be run in one shot. @throws TsnetError TSNET_PROTOCOL for a request that is none */
-export function perform(connection: Connection, payload: Buffer, { context, log, tally }: PerformOptions): void {
+export function perform(connection: Connection, payload: Buffer, { identity, context, log, tally }: PerformOptions): void {
   const request = decodeRequest(payload)
+  const difference = differenceOf(request.caller, identity)
+  if (difference !== undefined) {
+    tally.declined++
+    log.info('declined', { reason: `the caller has another ${difference}` })
+    connection.send(encodeFrame(KIND.declined))
+    return
+  }
   const before = now()
   let problems = ''
   const warn = (problem: string) => {

@@ -11,19 +11,21 @@ import { Connection, type Frame } from './connection.ts'
 import { encodeFrame, KIND } from './frame.ts'
 import type { Log } from './log.ts'
 
-/** Who has to wait behind more than this is quicker in one shot. */
-const LONGEST_QUEUE = 64
+/** Beyond it, callers are sent away to one shot. Not sooner: a hundred one-shot processes at once would slow down everything. */
+const LONGEST_QUEUE = 256
+/** What all that wait may have sent. */
+const MOST_BYTES = 32 << 20
 /** How long a peer may take to send its request after it has connected, and to take an answer. */
 const REQUEST_TIMEOUT_MS = 2_000
 const SEND_TIMEOUT_SECONDS = 2
+/** Who waits is told that somebody is here. */
+const HELLO = encodeFrame(KIND.hello)
 
 export interface ServerOptions {
   /** A socket that listens. */
   readonly listener: number
   /** Becomes readable, or is closed at its other end, when the server has to stop. */
   readonly stop: number
-  /** What every connection is told first. */
-  readonly hello: Uint8Array
   /** The user whose requests are served, beside root's. */
   readonly userID: number
   /** Milliseconds without a request after which the server stops by itself; absent: never. */
@@ -63,8 +65,10 @@ class Connections implements Disposable {
   arriving: Connection[] = []
   readonly queue: Pending[] = []
 
-  get count(): number {
-    return this.arriving.length + this.queue.length
+  get isFull(): boolean {
+    const bytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0)
+    if (this.arriving.length + this.queue.length >= LONGEST_QUEUE) return true
+    return bytes(this.arriving.map(({ size }) => size)) + bytes(this.queue.map(({ connection }) => connection.size)) > MOST_BYTES
   }
 
   remove(connection: Connection): void {
@@ -93,18 +97,17 @@ function acceptAll(options: ServerOptions, state: Connections): void {
   }
 }
 
-function accept({ listener, hello, userID, log }: ServerOptions, state: Connections): void {
+function accept({ listener, userID, log }: ServerOptions, state: Connections): void {
   const fd = acceptUnix(listener, SEND_TIMEOUT_SECONDS)
   if (fd === undefined) return
   const peer = peerUserID(fd)
-  const refusal =
-    peer !== 0 && peer !== userID ? `user ${peer ?? 'unknown'} may not use it` : state.count >= LONGEST_QUEUE ? 'too many wait already' : undefined
+  const refusal = peer !== 0 && peer !== userID ? `user ${peer ?? 'unknown'} may not use it` : state.isFull ? 'too many wait already' : undefined
   if (refusal !== undefined) {
     closeSync(fd)
     return log.warn('refused a connection', { reason: refusal })
   }
   const connection = new Connection(fd, now())
-  if (connection.send(hello)) state.arriving.push(connection)
+  if (connection.send(HELLO)) state.arriving.push(connection)
   else connection[Symbol.dispose]()
 }
 

@@ -1,7 +1,7 @@
 /** What the agent's serving thread does, from what it was given to why it ended. */
 import { statSync } from 'node:fs'
 import type { PlanContext } from '../plan/attach.ts'
-import { encodeFrame, encodeHello, KIND, type NamespaceID } from './frame.ts'
+import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
 import { type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
 import { runServer } from './server.ts'
@@ -48,20 +48,19 @@ export function runThread(options: ThreadOptions): string {
     residentBytes: options.residentBytes(),
     stateFolder: context.state.root,
   })
-  const hello = encodeHello({
+  const identity: Identity = {
     network: identityOf('/proc/self/ns/net'),
     mount: identityOf('/proc/self/ns/mnt'),
     build: options.build,
     stateFolder: context.state.root,
-  })
+  }
   options.onReady()
   return runServer({
     ...settings,
-    hello,
     userID,
     log,
     serve: (connection, { kind, payload }) => {
-      if (kind === KIND.request) perform(connection, payload, { context, log, tally })
+      if (kind === KIND.request) perform(connection, payload, { identity, context, log, tally })
       else if (kind === KIND.statusRequest) connection.send(encodeFrame(KIND.status, Buffer.from(JSON.stringify(status()))))
       else log.warn('closed a connection', { reason: `frame of kind ${kind}` })
     },

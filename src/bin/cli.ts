@@ -12,8 +12,8 @@ import { openContext } from './context.ts'
 declare const TSNET_VERSION: string
 
 const DEFAULT_COLUMNS = 80
-/** The agent compiles and collects little: one helper thread and a small nursery keep it small. */
-const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=2']
+/** The agent waits for the kernel nearly all the time: code that is optimised would make it 10 MB larger and no faster (docs/decisions/0011). */
+const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=1', '--no-opt', '--optimize-for-size']
 
 const { env, stdout, stderr } = process
 

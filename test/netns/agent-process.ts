@@ -1,9 +1,9 @@
 /** The agent of a throw-away host, and what stands in for one. */
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
-import { decodeHeader, decodeRequest, encodeHello, HEADER_SIZE, type Hello, KIND, type Request } from '../../src/agent/frame.ts'
+import { decodeHeader, decodeRequest, encodeFrame, HEADER_SIZE, KIND, type Request } from '../../src/agent/frame.ts'
 import type { AgentStatus } from '../../src/agent/status.ts'
 import { type Host, TSNET } from './host.ts'
 import { eventually } from './machine.ts'
@@ -50,15 +50,6 @@ export function answered(host: Host): number {
   return Object.values(agentStatus(host).requests).reduce((sum, count) => sum + count)
 }
 
-/** @returns What an agent of this build in this host says first. */
-export function helloOf(host: Host, build: string): Hello {
-  const id = (name: string) => {
-    const { dev, ino } = statSync(`/proc/${host.machine.pid}/ns/${name}`, { bigint: true })
-    return { device: dev, inode: ino }
-  }
-  return { network: id('net'), mount: id('mnt'), build, stateFolder: '/run/tsnet' }
-}
-
 export interface FakeAgent extends AsyncDisposable {
   /** How many connections it had. */
   readonly connections: () => number
@@ -90,10 +81,10 @@ export async function startFakeAgent(host: Host, act: (socket: Socket) => void):
 }
 
 /** Sends a hello and hands over the request when it has arrived. */
-export function afterRequest(hello: Hello, act: (socket: Socket, request: Request) => void): (socket: Socket) => void {
+export function afterRequest(act: (socket: Socket, request: Request) => void): (socket: Socket) => void {
   return (socket) => {
     let bytes = Buffer.alloc(0)
-    socket.write(encodeHello(hello))
+    socket.write(encodeFrame(KIND.hello))
     socket.on('data', (data: Buffer) => {
       bytes = Buffer.concat([bytes, data])
       if (bytes.length < HEADER_SIZE) return
