@@ -97,7 +97,8 @@ function acceptAll(options: ServerOptions, state: Connections): void {
   }
 }
 
-function accept({ listener, userID, log }: ServerOptions, state: Connections): void {
+function accept(options: ServerOptions, state: Connections): void {
+  const { listener, userID, log } = options
   const fd = acceptUnix(listener, SEND_TIMEOUT_SECONDS)
   if (fd === undefined) return
   const peer = peerUserID(fd)
@@ -107,8 +108,10 @@ function accept({ listener, userID, log }: ServerOptions, state: Connections): v
     return log.warn('refused a connection', { reason: refusal })
   }
   const connection = new Connection(fd, now())
-  if (connection.send(HELLO)) state.arriving.push(connection)
-  else connection[Symbol.dispose]()
+  if (!connection.send(HELLO)) return connection[Symbol.dispose]()
+  state.arriving.push(connection)
+  // A launcher sends before it listens: mostly all is there.
+  read(connection, options, state)
 }
 
 function read(connection: Connection, { log }: ServerOptions, state: Connections): void {
