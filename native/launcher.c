@@ -213,6 +213,7 @@ static int make_request(struct frame *request, const char *entry, const char *to
         return -1;
     add_text(request, TSNET_BUILD);
     add_text(request, variable("TSNET_STATE_DIR", "/run/tsnet"));
+    add_text(request, variable("TSNET_SYSCTL_DIR", ""));
     add_text(request, token);
     add_text(request, entry);
     size_t field = frame_field_begin(request);

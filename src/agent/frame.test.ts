@@ -35,6 +35,7 @@ test('decodeRequest() takes the parts of a request, and of a variable that is th
   const payload = request(
     'build',
     '/run/tsnet',
+    '',
     'token',
     'tsnet',
     'CNI_COMMAND=ADD\0CNI_ARGS=A=B;C=D\0CNI_COMMAND=DEL\0=x\0y\0__proto__=z\0',
@@ -47,7 +48,7 @@ test('decodeRequest() takes the parts of a request, and of a variable that is th
 })
 
 test('decodeRequest() refuses whatever is cut off, and bears anything', () => {
-  const whole = request('b', 's', 't', 'e', 'v', 'i')
+  const whole = request('b', 's', '', 't', 'e', 'v', 'i')
   for (let length = 0; length < whole.length; length++) assert.throws(() => decodeRequest(whole.subarray(0, length)), isProtocolError)
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
@@ -67,10 +68,11 @@ test('encodeResponse() writes status and two fields', () => {
 
 test('differenceOf() names the first thing in which two programs differ', () => {
   const id = { device: 4n, inode: 5n }
-  const own: Identity = { network: id, mount: id, build: 'b', stateFolder: '/s' }
+  const own: Identity = { network: id, mount: id, build: 'b', stateFolder: '/s', sysctlFolder: '' }
   assert.equal(differenceOf(own, { ...own }), undefined)
   assert.equal(differenceOf(own, { ...own, build: 'c' }), 'build')
   assert.equal(differenceOf(own, { ...own, stateFolder: '/s/' }), 'state folder')
+  assert.equal(differenceOf(own, { ...own, sysctlFolder: '/x' }), 'folder for kernel parameters')
   assert.equal(differenceOf(own, { ...own, network: { ...id, inode: 6n } }), 'network namespace')
   assert.equal(differenceOf(own, { ...own, mount: { ...id, device: 6n } }), 'mount namespace')
 })

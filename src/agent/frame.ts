@@ -24,6 +24,8 @@ export interface Identity {
   readonly mount: NamespaceID
   readonly build: string
   readonly stateFolder: string
+  /** Empty for the usual one. */
+  readonly sysctlFolder: string
 }
 
 export interface Request {
@@ -79,11 +81,18 @@ export function encodeResponse({ status, output, problems }: Response): Buffer {
 
 /** @throws TsnetError TSNET_PROTOCOL */
 export function decodeRequest(payload: Buffer): Request {
-  const [build, stateFolder, token, entry, env, input] = payload.length < NAMESPACES_SIZE ? [] : fields(payload.subarray(NAMESPACES_SIZE))
-  if (!build || !stateFolder || !token || !entry || !env || !input) throw protocolError('its request lacks a field')
+  const [build, stateFolder, sysctlFolder, token, entry, env, input] =
+    payload.length < NAMESPACES_SIZE ? [] : fields(payload.subarray(NAMESPACES_SIZE))
+  if (!build || !stateFolder || !sysctlFolder || !token || !entry || !env || !input) throw protocolError('its request lacks a field')
   const namespace = (at: number) => ({ device: payload.readBigUInt64LE(at), inode: payload.readBigUInt64LE(at + 8) })
   return {
-    caller: { network: namespace(0), mount: namespace(16), build: build.toString('utf8'), stateFolder: stateFolder.toString('utf8') },
+    caller: {
+      network: namespace(0),
+      mount: namespace(16),
+      build: build.toString('utf8'),
+      stateFolder: stateFolder.toString('utf8'),
+      sysctlFolder: sysctlFolder.toString('utf8'),
+    },
     token: token.toString('latin1'),
     entry: entry.toString('utf8'),
     env: decodeEnvironment(env),
@@ -96,6 +105,7 @@ export function differenceOf(one: Identity, other: Identity): string | undefined
   const same = (a: NamespaceID, b: NamespaceID) => a.device === b.device && a.inode === b.inode
   if (one.build !== other.build) return 'build'
   if (one.stateFolder !== other.stateFolder) return 'state folder'
+  if (one.sysctlFolder !== other.sysctlFolder) return 'folder for kernel parameters'
   if (!same(one.network, other.network)) return 'network namespace'
   return same(one.mount, other.mount) ? undefined : 'mount namespace'
 }

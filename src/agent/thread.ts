@@ -53,6 +53,7 @@ export function runThread(options: ThreadOptions): string {
     mount: identityOf('/proc/self/ns/mnt'),
     build: options.build,
     stateFolder: context.state.root,
+    sysctlFolder: context.sysctlFolder ?? '',
   }
   options.onReady()
   return runServer({

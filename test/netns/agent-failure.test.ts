@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { statSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { encodeFrame, encodeResponse, KIND } from '../../src/agent/frame.ts'
 import { afterRequest, agentStatus, answered, SOCKET, startAgent, startFakeAgent } from './agent-process.ts'
-import { type CniOutcome, DUAL_STACK, hostTest } from './host.ts'
-import { eventually } from './machine.ts'
+import { type CniOutcome, DUAL_STACK, type Host, hostTest } from './host.ts'
+import { eventually, SYSCTL_FOLDER } from './machine.ts'
 import { assertNothingLeft, leasesOf, readState, rulesOf } from './state.ts'
 
 const KILLS = 20
@@ -90,7 +91,7 @@ hostTest('an agent that is stopped answers nobody: the call goes on in one shot 
   assertNothingLeft(host)
 })
 
-hostTest('a caller in another network or mount namespace, or with another state folder, is not served', async (host) => {
+hostTest('a caller in another network or mount namespace, or with other folders, is not served', async (host) => {
   await startAgent(host)
   const netns = host.container('c1')
   const run = (entry: readonly string[], command: string, env: Record<string, string> = {}) => {
@@ -105,11 +106,12 @@ hostTest('a caller in another network or mount namespace, or with another state 
   for (const [entry, env] of [
     [['unshare', '-m'], {}],
     [[], { TSNET_STATE_DIR: '/run/other' }],
+    [[], { TSNET_SYSCTL_DIR: '/run/other' }],
   ] as const) {
     for (const command of ['ADD', 'DEL']) assert.equal(run(entry, command, env).status, 0)
   }
   assert.equal(answered(host), 0)
-  assert.equal(agentStatus(host).declined, 5)
+  assert.equal(agentStatus(host).declined, 7)
   assertNothingLeft(host)
 })
 
@@ -146,6 +148,11 @@ hostTest('users other than root are not served, and cannot make the agent do any
   await eventually('it says so', () => agent.log().includes('refused a connection reason="user 65534 may not use it"'))
 })
 
+function identity(host: Host, name: string): Buffer {
+  const { dev, ino } = statSync(`/proc/${host.machine.pid}/ns/${name}`, { bigint: true })
+  return Buffer.from(new BigUint64Array([dev, ino]).buffer)
+}
+
 hostTest('frames that are garbage, too long, cut off or slow do not hurt the agent', async (host) => {
   const agent = await startAgent(host)
   const path = host.machine.path(SOCKET)
@@ -159,6 +166,10 @@ hostTest('frames that are garbage, too long, cut off or slow do not hurt the age
   }
   const random = (length: number, seed: number) => Buffer.from(Array.from({ length }, (_, i) => ((i + seed) * 2654435761) >>> 13))
   const field = (text: string) => Buffer.concat([Buffer.from(new Uint32Array([text.length]).buffer), Buffer.from(text)])
+  const { build } = agentStatus(host)
+  /** From the right caller, without a descriptor. */
+  const request = (env: string, input: string) =>
+    encodeFrame(KIND.request, ...['net', 'mnt'].map((name) => identity(host, name)), ...[build, '/run/tsnet', SYSCTL_FOLDER, 't', '../x', env, input].map(field))
   const misdeeds = [
     random(5_000, 1),
     header(2, 0),
@@ -169,23 +180,10 @@ hostTest('frames that are garbage, too long, cut off or slow do not hurt the age
     header(77, 0),
     Buffer.concat([header(2, 64), random(64, 2)]),
     Buffer.concat([header(2, 20), field('x'), field('y')]),
-    encodeFrame(
-      KIND.request,
-      Buffer.alloc(32),
-      field('b'),
-      field('/run/tsnet'),
-      field('t'),
-      field('tsnet'),
-      field('CNI_COMMAND=ADD\0=\0\0\0CNI_COMMAND=DEL'),
-      field('{}'),
-    ),
-    encodeFrame(
-      KIND.request,
-      field('t'),
-      field('../../x'),
-      field('CNI_COMMAND=ADD\0CNI_CONTAINERID=c\0CNI_IFNAME=e\0CNI_NETNS=/proc/self/ns/net'),
-      field('{"cniVersion":"1.0.0","name":"n","type":"tsnet"}'),
-    ),
+    request('CNI_COMMAND=ADD\0=\0\0\0CNI_COMMAND=DEL', '{}'),
+    request('CNI_COMMAND=ADD\0CNI_CONTAINERID=c\0CNI_IFNAME=e\0CNI_NETNS=/run/netns/c1', '{"cniVersion":"1.0.0","name":"n","type":"tsnet"}'),
+    request('CNI_COMMAND=DEL\0CNI_CONTAINERID=../../c\0CNI_IFNAME=e', '{"cniVersion":"1.0.0","name":"n","type":"tsnet"}'),
+    request('CNI_COMMAND=STATUS', '['.repeat(1_000_000)),
     ...Array.from({ length: 40 }, (_, i) => Buffer.concat([header(i % 9, 300), random(i * 9, i)])),
   ]
   for (const bytes of misdeeds) {
@@ -203,7 +201,8 @@ hostTest('frames that are garbage, too long, cut off or slow do not hurt the age
   const netns = host.container('c1')
   host.mustCni('ADD', { netns })
   host.mustCni('DEL', { netns })
-  assert.ok((agentStatus(host).requests['ADD'] ?? 0) >= 1)
+  const { requests, failed } = agentStatus(host)
+  assert.deepEqual([requests['ADD'], requests['DEL'], requests['STATUS'], failed], [3, 2, 1, 4])
   assertNothingLeft(host)
   assert.equal(await agent.stop(), 0)
 })
