@@ -12,8 +12,8 @@ import { openContext } from './context.ts'
 declare const TSNET_VERSION: string
 
 const DEFAULT_COLUMNS = 80
-/** The agent waits for the kernel nearly all the time: code that is optimised would make it 10 MB larger and no faster (docs/decisions/0011). */
-const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=1', '--no-opt', '--optimize-for-size']
+/** What keeps the agent small; without the optimising compiler it would be smaller still, and slower by a third (docs/decisions/0011). */
+const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=1', '--optimize-for-size']
 
 const { env, stdout, stderr } = process
 
@@ -34,6 +34,8 @@ const shell: Shell = {
   // Not in this process, which has loaded all that a command line needs.
   becomeAgent: (settings) => {
     const socket = handedDown(env, process.pid)
+    // Each thread of node would have a heap of its own in libc.
+    env['MALLOC_ARENA_MAX'] ??= '1'
     return become(process.execPath, [...AGENT_FLAGS, join(__dirname, 'agent.cjs'), JSON.stringify(settings)], socket === undefined ? [] : [socket])
   },
 }

@@ -169,7 +169,11 @@ hostTest('frames that are garbage, too long, cut off or slow do not hurt the age
   const { build } = agentStatus(host)
   /** From the right caller, without a descriptor. */
   const request = (env: string, input: string) =>
-    encodeFrame(KIND.request, ...['net', 'mnt'].map((name) => identity(host, name)), ...[build, '/run/tsnet', SYSCTL_FOLDER, 't', '../x', env, input].map(field))
+    encodeFrame(
+      KIND.request,
+      ...['net', 'mnt'].map((name) => identity(host, name)),
+      ...[build, '/run/tsnet', SYSCTL_FOLDER, 't', '../x', env, input].map(field),
+    )
   const misdeeds = [
     random(5_000, 1),
     header(2, 0),
