@@ -27,6 +27,7 @@ export interface ThreadOptions {
   readonly pid: number
   readonly userID: number
   readonly residentBytes: () => number
+  readonly tidy: () => void
   readonly writeLog: (line: string) => void
   /** Called when connections are going to be served. */
   readonly onReady: () => void
@@ -60,6 +61,7 @@ export function runThread(options: ThreadOptions): string {
     ...settings,
     userID,
     log,
+    tidy: options.tidy,
     serve: (connection, { kind, payload }) => {
       if (kind === KIND.request) perform(connection, payload, { identity, context, log, tally })
       else if (kind === KIND.statusRequest) connection.send(encodeFrame(KIND.status, Buffer.from(JSON.stringify(status()))))

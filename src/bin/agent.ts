@@ -38,6 +38,7 @@ function serveInThread(): string {
     pid: process.pid,
     userID: process.geteuid?.() ?? 0,
     residentBytes: () => process.memoryUsage.rss(),
+    tidy: () => globalThis.gc?.(),
     writeLog,
     onReady: () => parentPort?.postMessage('ready'),
   })
