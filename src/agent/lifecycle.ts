@@ -3,14 +3,13 @@ import { chmodSync, closeSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { checked, libc } from '../sys/libc.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
+import { openPipe } from '../sys/pipe.ts'
 import { adoptListener, listenUnix } from '../sys/unix-socket.ts'
 import { type Log, type LogOptions, openLog } from './log.ts'
 import { handedDown, notify } from './service-manager.ts'
 import type { ThreadSettings } from './thread.ts'
 
-const O_CLOEXEC = 0o2000000
 /** Beyond the queue of the server itself. The kernel refuses more at once. */
 const BACKLOG = 128
 
@@ -39,7 +38,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const log = openLog(options.log, options.writeLog)
   const { listener, close } = openSocket(options)
   try {
-    const [stop, stopper] = pipe()
+    const { read: stop, write: stopper } = openPipe()
     const settings: ThreadSettings = {
       listener,
       stop,
@@ -129,10 +128,4 @@ function lockSocket(path: string): FileLock {
       cause,
     })
   }
-}
-
-function pipe(): readonly [number, number] {
-  const fds = new Int32Array(2)
-  checked(libc.pipe2(fds, O_CLOEXEC), 'create a pipe')
-  return fds as unknown as [number, number]
 }
