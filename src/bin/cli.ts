@@ -12,7 +12,7 @@ import { openContext } from './context.ts'
 declare const TSNET_VERSION: string
 
 const DEFAULT_COLUMNS = 80
-/** What keeps the agent small; without the optimising compiler it would be smaller still, and slower by a third (docs/decisions/0011). */
+/** What keeps the agent small; without the optimising compiler it would be smaller still, and slower by half (docs/decisions/0011). */
 const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=1', '--optimize-for-size', '--expose-gc']
 
 const { env, stdout, stderr } = process
