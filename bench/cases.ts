@@ -1,5 +1,6 @@
 /** What is measured. Each case has a throw-away host to itself. */
 
+import { agentCase, agentMemoryCase } from './agent-case.ts'
 import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { ipamCase } from './ipam-case.ts'
@@ -31,6 +32,8 @@ export const CASES: readonly Case[] = [
     forget: false,
     targets: { add: 0.4, del: 0.6 },
   }),
+  { name: 'agent', needsReference: true, run: agentCase },
+  { name: 'agent-memory', needsReference: false, run: agentMemoryCase },
   { name: 'ports', needsReference: false, run: portsCase },
   { name: 'connections', needsReference: true, run: connectionsCase },
   { name: 'throughput', needsReference: false, run: throughputCase },

@@ -31,7 +31,7 @@ const TRACE = '/run/bench-trace'
 const SYSCALLS = 'execve,openat,read,write,rename,unlink,unlinkat,rmdir,clone3,vfork,wait4,socket,sendto,recvfrom,exit_group'
 
 const BOOT: readonly Mark[] = [
-  { name: 'shell of the entry', until: /execve\("[^"]*node"/ },
+  { name: 'launcher', until: /execve\("[^"]*node"/ },
   { name: 'node: boot', until: /openat\(.*\/cni\.cjs"/ },
   { name: 'bundle: read, compile, run until koffi', until: /openat\(.*\/koffi\.node"/ },
   { name: 'koffi: load, prototypes, rest of the modules', until: /read\(0,/ },

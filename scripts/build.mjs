@@ -1,7 +1,9 @@
 // Builds dist/: one CJS bundle an entry, the koffi addon beside them, and dist/bin/, a folder that serves as CNI_PATH as
-// it is. With --tests it also bundles every test file into build/test/.
+// it is: the launcher (native/), or a shell script where there is no C compiler. With --tests it also bundles every test
+// file into build/test/.
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -35,7 +37,15 @@ const withYargs = {
 }
 
 mkdirSync(join(dist, 'bin'), { recursive: true })
-await buildCached('cni', 'src/bin/cni.ts')
+/** What launcher and agent compare: an agent of another build is as good as none. */
+const buildID = `${version}-${await buildCached('cni', 'src/bin/cni.ts')}`
+await build({
+  ...options('.'),
+  entryPoints: { agent: 'src/bin/agent.ts' },
+  outdir: 'dist',
+  minify: true,
+  define: { ...options('.').define, TSNET_BUILD: JSON.stringify(buildID) },
+})
 await build({
   ...options('.'),
   entryPoints: { cli: 'src/bin/cli.ts' },
@@ -46,7 +56,15 @@ await build({
   define: { ...options('.').define, ...withYargs.define },
 })
 replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
-for (const type of PLUGIN_TYPES) replace(join(dist, 'bin', type), (path) => writeFileSync(path, entry(type), { mode: 0o755 }))
+const launcher = await buildLauncher()
+for (const type of PLUGIN_TYPES) {
+  replace(join(dist, 'bin', type), (path) => {
+    rmSync(path, { force: true })
+    if (launcher === undefined) writeFileSync(path, entry(type), { mode: 0o755 })
+    else if (type === PLUGIN_TYPES[0]) copyFileSync(launcher, path)
+    else linkSync(join(dist, 'bin', PLUGIN_TYPES[0]), path)
+  })
+}
 
 if (process.argv.includes('--tests')) {
   rmSync(join(root, 'build', 'test'), { recursive: true, force: true })
@@ -67,11 +85,13 @@ if (process.argv.includes('--tests')) {
  * Compiling and lazily compiling again is a third of a one-shot call, so a bundle goes with the code that V8 made of it. V8
  * compares no more than the length of the source: hence the hash in both names. Code of another version of node or V8 is
  * refused by V8, which then compiles as ever.
+ * @returns The hash of the source.
  */
 async function buildCached(name, entryPoint) {
   const { outputFiles } = await build({ ...options('.'), entryPoints: { [name]: entryPoint }, outdir: 'dist', minify: true, write: false })
   const source = `(function(exports,require,module,__filename,__dirname){${outputFiles[0].text}\n})`
-  const stem = `${name}.${createHash('sha256').update(source).digest('hex').slice(0, 16)}`
+  const hash = createHash('sha256').update(source).digest('hex').slice(0, 16)
+  const stem = `${name}.${hash}`
   setFlagsFromString('--no-lazy')
   const script = new Script(source, { filename: join(dist, `${stem}.js`) })
   // V8 writes a hash of its flags into the code, and refuses it under others.
@@ -80,6 +100,7 @@ async function buildCached(name, entryPoint) {
   replace(join(dist, `${stem}.code`), (path) => writeFileSync(path, script.createCachedData()))
   replace(join(dist, `${name}.cjs`), (path) => writeFileSync(path, loader(stem)))
   removeFormer(name, stem)
+  return hash
 }
 
 /** esbuild writes ASCII, and latin1 is what V8 takes without decoding. */
@@ -108,6 +129,42 @@ function removeFormer(name, stem) {
 function replace(path, write) {
   write(`${path}.new`)
   renameSync(`${path}.new`, path)
+}
+
+/** @returns The path of the launcher, or nothing when it cannot be compiled here. */
+async function buildLauncher() {
+  const folder = join(root, 'build', 'native')
+  const config = `/* Made by npm run build; do not edit. */
+#define TSNET_NODE ${quoteC(process.execPath)}
+#define TSNET_DIST ${quoteC(dist)}
+#define TSNET_BUILD ${quoteC(buildID)}
+#define TSNET_PLUGINS_ONLY ${PLUGIN_TYPES.slice(1)
+    .map((type) => `${quoteC(type)},`)
+    .join(' ')}
+#define TSNET_VERSION_DOCUMENT ${quoteC(await versionDocument())}
+`
+  const path = join(folder, 'config.h')
+  mkdirSync(folder, { recursive: true })
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== config) writeFileSync(path, config)
+  const { status, error, stderr } = spawnSync('make', ['-s', '-C', join(root, 'native'), `OUT=${folder}`], { encoding: 'utf8' })
+  if (status === 0) return join(folder, 'launcher')
+  const why = error === undefined ? stderr.trim() : 'make is not installed'
+  console.error(
+    `The launcher was not compiled (${why}). dist/bin/ gets shell scripts instead, which never use an agent; install make and gcc for it.`,
+  )
+  return undefined
+}
+
+/** A C string literal. */
+function quoteC(text) {
+  return `"${Buffer.from(text).reduce((all, byte) => all + (/[\w ./:-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`), '')}"`
+}
+
+/** What the command VERSION prints, from the only place that knows. */
+async function versionDocument() {
+  const { outputFiles } = await build({ ...options('.'), entryPoints: ['src/cni/version.ts'], format: 'esm', write: false })
+  const module = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`)
+  return `${JSON.stringify(module.versionDocument())}\n`
 }
 
 /** The prebuilt addon of this machine, from koffi's platform package. */

@@ -1,14 +1,19 @@
 /** The command for people. */
+import { join } from 'node:path'
+import { handedDown } from '../agent/service-manager.ts'
 import { runCommandLine } from '../cli/command-line.ts'
 import { formatError } from '../cli/render-error.ts'
 import type { Shell } from '../cli/shell.ts'
 import { TsnetError } from '../error.ts'
 import { missingCapabilities } from '../sys/capability.ts'
+import { become } from '../sys/exec.ts'
 import { openContext } from './context.ts'
 
 declare const TSNET_VERSION: string
 
 const DEFAULT_COLUMNS = 80
+/** What keeps the agent small; without the optimising compiler it would be smaller still, and slower by half (docs/decisions/0011). */
+const AGENT_FLAGS = ['--v8-pool-size=1', '--max-semi-space-size=1', '--optimize-for-size', '--expose-gc']
 
 const { env, stdout, stderr } = process
 
@@ -26,6 +31,13 @@ const shell: Shell = {
   untilStopped,
   missingCapabilities,
   openContext,
+  // Not in this process, which has loaded all that a command line needs.
+  becomeAgent: (settings) => {
+    const socket = handedDown(env, process.pid)
+    // Each thread of node would have a heap of its own in libc.
+    env['MALLOC_ARENA_MAX'] ??= '1'
+    return become(process.execPath, [...AGENT_FLAGS, join(__dirname, 'agent.cjs'), JSON.stringify(settings)], socket === undefined ? [] : [socket])
+  },
 }
 
 // A reader that has seen enough, such as head, is no failure; a full disk is.

@@ -1,10 +1,9 @@
 /** The CNI plugin: parameters in the environment, one JSON object in, one JSON document out. @see CNI spec 1.1.0, section 2 */
 import { readSync, writeSync } from 'node:fs'
-import { errorObject } from '../cni/error-object.ts'
-import { MAX_CONFIG_BYTES, parseEnvironment } from '../cni/request.ts'
-import { SUPPORTED_VERSIONS, versionDocument } from '../cni/version.ts'
+import { MAX_CONFIG_BYTES } from '../cni/request.ts'
+import { SUPPORTED_VERSIONS } from '../cni/version.ts'
 import { isErrno } from '../error.ts'
-import { runPlugin } from '../plugins/run.ts'
+import { answer } from '../plugins/answer.ts'
 import { libc } from '../sys/libc.ts'
 import { sleep } from '../sys/time.ts'
 import { openContext } from './context.ts'
@@ -20,19 +19,9 @@ function main(): number {
     writeSync(2, `tsnet ${TSNET_VERSION}, CNI plugin "${entry}"\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`)
     return 0
   }
-  try {
-    const environment = parseEnvironment(process.env)
-    if (environment.command === 'VERSION') {
-      print(`${JSON.stringify(versionDocument())}\n`)
-      return 0
-    }
-    const result = runPlugin({ entry, environment, input: readInput() }, openContext())
-    if (result !== undefined) print(JSON.stringify(result, undefined, 4))
-    return 0
-  } catch (error) {
-    print(JSON.stringify(errorObject(error), undefined, 4))
-    return 1
-  }
+  const { status, output } = answer({ entry, env: process.env, readInput }, openContext)
+  print(output)
+  return status
 }
 
 /** Reads standard input to its end, but not beyond what a configuration may have. */

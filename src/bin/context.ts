@@ -5,16 +5,21 @@ import { iptables } from '../nat/iptables/backend.ts'
 import { nftables } from '../nat/nftables/backend.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { DEFAULT_STATE_FOLDER } from '../plan/state-folder.ts'
+import { openNetns } from '../sys/netns.ts'
 
 /** @returns What every command works with: the folders that the environment names, the backends, warnings to standard error. */
 export function openContext(): PlanContext {
   const sysctlFolder = folderOf('SYSCTL_DIR')
+  // Set by the launcher when it runs a request again that an agent has begun.
+  const request = process.env['TSNET_REQUEST']
   return {
     state: { root: folderOf('STATE_DIR') ?? DEFAULT_STATE_FOLDER },
     ...(sysctlFolder !== undefined && { sysctlFolder }),
     backends: [iptables, nftables],
     backend: iptables,
     warn: (problem) => writeSync(2, `tsnet: ${problem}\n`),
+    openNetns,
+    ...(request !== undefined && { request }),
   }
 }
 

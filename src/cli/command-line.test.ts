@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { TsnetError } from '../error.ts'
 import { iptables } from '../nat/iptables/backend.ts'
 import type { Capability } from '../sys/capability.ts'
+import { openNetns } from '../sys/netns.ts'
 import { runCommandLine } from './command-line.ts'
 import type { Shell } from './shell.ts'
 import { PLAIN } from './style.ts'
@@ -31,7 +32,10 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
     complain: () => {},
     untilStopped: () => AbortSignal.abort(),
     missingCapabilities: () => missing,
-    openContext: () => ({ state: { root: join(root, 'state') }, backends: [iptables], backend: iptables, warn: () => {} }),
+    openContext: () => ({ state: { root: join(root, 'state') }, backends: [iptables], backend: iptables, warn: () => {}, openNetns }),
+    becomeAgent: () => {
+      throw new Error('No test serves')
+    },
   }
   await runCommandLine(args, shell, '1.2.3')
   return output

@@ -1,6 +1,7 @@
 /** The command line: what a person types, to an exit status. */
 import yargs, { type Argv } from 'yargs'
 import { TsnetError } from '../error.ts'
+import { agentCommand } from './agent.ts'
 import { attachCommand } from './attach.ts'
 import { checkCommand } from './check.ts'
 import { COMPLETE, complete, completionCommand } from './completion.ts'
@@ -15,7 +16,18 @@ import { usageError } from './usage-error.ts'
 
 const WIDEST_HELP = 110
 
-const COMMANDS = [attachCommand, detachCommand, lsCommand, inspectCommand, checkCommand, portCommand, repairCommand, gcCommand, completionCommand]
+const COMMANDS = [
+  attachCommand,
+  detachCommand,
+  lsCommand,
+  inspectCommand,
+  checkCommand,
+  portCommand,
+  repairCommand,
+  gcCommand,
+  agentCommand,
+  completionCommand,
+]
 
 const EPILOGUE =
   'A runtime executes this program as a CNI plugin instead, with CNI_COMMAND set. State lies in /run/tsnet or where TSNET_STATE_DIR says, ' +
@@ -99,7 +111,7 @@ function isUsage(error: unknown): error is Error {
 
 function explain(error: Error, args: readonly string[]): TsnetError {
   const [command = ''] = args
-  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'completion'].includes(command)
+  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'agent', 'completion'].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {

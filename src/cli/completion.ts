@@ -1,5 +1,6 @@
 /** `tsnet completion`: what a shell has to know to complete commands, options, namespaces and ids. */
 import type { CommandModule } from 'yargs'
+import { AGENT_ACTIONS } from './agent.ts'
 import { listAttachments } from './attachments.ts'
 import { namespaceNames } from './namespace.ts'
 import { DEFAULT_FOLDER, networkNames } from './network-definition.ts'
@@ -32,12 +33,13 @@ if [[ "\${zsh_eval_context[-1]}" == loadautofunc ]]; then _tsnet "$@"; else comp
 const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
-const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'shell')[]>> = {
+const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'shell')[]>> = {
   attach: ['namespace'],
   detach: ['container'],
   inspect: ['container'],
   check: ['container'],
   port: ['action', 'container'],
+  agent: ['agent-action'],
   completion: ['shell'],
 }
 
@@ -50,10 +52,11 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   port: ['--publish', '--allow', '--network', '--ifname', '--json', '--help'],
   repair: ['--network', '--dry-run', '--watch', '--every', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
+  agent: ['--idle-exit', '--verbose', '--json', '--help'],
   completion: ['--help'],
 }
 
-const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--every']
+const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--every', '--idle-exit']
 
 export function completionCommand(shell: Shell): CommandModule {
   return {
@@ -97,6 +100,8 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
       return [...new Set([...namespaceNames(), ...listAttachments(shell.openContext().state).map(({ owner }) => owner.containerID)])]
     case 'action':
       return PORT_ACTIONS
+    case 'agent-action':
+      return AGENT_ACTIONS
     case 'shell':
       return Object.keys(SCRIPTS)
     default:

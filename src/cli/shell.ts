@@ -1,4 +1,5 @@
 /** What a command sees of the process that it runs in; bin/cli.ts makes it, tests make their own. */
+import type { AgentSettings } from '../agent/lifecycle.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import type { Capability } from '../sys/capability.ts'
 import type { Style } from './style.ts'
@@ -20,4 +21,6 @@ export interface Shell {
   missingCapabilities(wanted: readonly Capability[]): readonly Capability[]
   /** @throws TsnetError when the environment names a bad state folder */
   openContext(): PlanContext
+  /** Becomes the agent. */
+  becomeAgent(settings: AgentSettings): never
 }

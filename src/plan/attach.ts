@@ -11,7 +11,7 @@ import { forgetAddresses, forgetFormer, forgetLeftBehind } from '../nat/stale-co
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
-import { type Netns, openNetns, openOwnNetns, within } from '../sys/netns.ts'
+import { type Netns, openOwnNetns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { apply, indexOf } from './apply.ts'
 import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
@@ -66,16 +66,23 @@ export interface PlanContext extends SysctlFileContext {
   readonly backend: Backend
   /** Hears of what could not be taken back, cleaned up or kept. */
   readonly warn: (problem: string) => void
+  /** Opens the container's namespace, whose path the request names. The caller owns what it returns. */
+  readonly openNetns: (path: string) => Netns
+  /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */
+  readonly request?: string
 }
 
 /** @throws TsnetError when anything failed; then nothing is left of it */
 export function attach(request: AttachRequest, caller: PlanContext): AttachmentRecord {
   const { state } = caller
   const owner: Owner = { network: request.network.name, containerID: request.containerID, ifname: request.ifname }
-  using netns = openNetns(request.netns)
+  using netns = caller.openNetns(request.netns)
   refuseOwnNetns(netns, request.ownNetnsAllowed)
   const known = existsSync(networkFolder(state, owner.network))
   using _lock = lockNetwork(state, owner.network)
+  const answered = caller.request === undefined ? undefined : readRecord(state, owner)
+  // Complete but for its answer, which was lost: the same is answered again.
+  if (answered?.state === 'attached' && answered.request === caller.request) return answered
   using host = openRtnetlink()
   // What is declared after it is closed before it: the steps are taken back over the socket.
   using undo = new UndoStack(caller.warn)
@@ -174,7 +181,7 @@ interface Recording {
 /** The record is there before the first lease, so that whatever a kill leaves behind has a name that DEL and GC can look for. */
 function recordWishes(request: AttachRequest, { network, bridge }: Established, { host, netns, context, undo }: Recording): AttachmentRecord {
   const { state } = context
-  const draft = draftRecord(request, network, { host, netns, bridge })
+  const draft = draftRecord(request, network, { host, netns, bridge, context })
   undo.push('record', () => removeRecord(state, draft))
   writeRecord(state, draft)
   const addresses = acquireAddresses(draft, network, { wishes: request.addresses, state, undo })
@@ -182,13 +189,11 @@ function recordWishes(request: AttachRequest, { network, bridge }: Established, 
   return claim(addressed, request.ports, { network, context, undo })
 }
 
-interface Surroundings {
-  readonly host: NetlinkSocket
-  readonly netns: Netns
+interface Surroundings extends Pick<Recording, 'host' | 'netns' | 'context'> {
   readonly bridge: ObservedBridge | undefined
 }
 
-function draftRecord(request: AttachRequest, network: Network, { host, netns, bridge }: Surroundings): AttachmentRecord {
+function draftRecord(request: AttachRequest, network: Network, { host, netns, bridge, context }: Surroundings): AttachmentRecord {
   const owner = { network: network.name, containerID: request.containerID, ifname: request.ifname }
   return {
     format: 1,
@@ -196,6 +201,7 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
     ...owner,
     netns: { path: netns.path, inode: netns.inode },
     bootId: bootId(),
+    ...(context.request !== undefined && { request: context.request }),
     created: new Date().toISOString(),
     bridge: network.bridge,
     hostVeth: hostVethName(owner),

@@ -3,7 +3,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { openNetns, within } from '../sys/netns.ts'
+import { within } from '../sys/netns.ts'
 import { formatAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
@@ -32,7 +32,7 @@ export function check(owner: Owner, netns: string, context: PlanContext): Attach
       hint: 'tsnet ls shows those that there are',
     })
   }
-  using container = openNetns(netns)
+  using container = context.openNetns(netns)
   using host = openRtnetlink()
   const { backend } = withBackend(context, network.backend)
   using inside = within(container, openRtnetlink)

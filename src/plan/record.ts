@@ -45,6 +45,8 @@ export interface AttachmentRecord extends Owner {
   readonly state: 'adding' | 'attached'
   readonly netns: { readonly path: string; readonly inode: number }
   readonly bootId: string
+  /** Which request made it: one that is repeated, because its answer was lost, is recognised. Absent where nothing repeats requests. */
+  readonly request?: string
   /** ISO 8601. */
   readonly created: string
   readonly bridge: string

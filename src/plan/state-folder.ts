@@ -11,7 +11,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isErrno } from '../error.ts'
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
 import type { Owner } from './owner.ts'
 
@@ -22,6 +22,16 @@ const LOCK_TIMEOUT_MS = 30_000
 
 export interface StateFolder {
   readonly root: string
+  /** Of a process that has more to do than this one call. */
+  readonly patience?: Patience
+}
+
+/** When to give a call up while nothing has been changed yet. */
+export interface Patience {
+  /** How long to wait for a network's lock instead, milliseconds. */
+  readonly lockTimeoutMs: number
+  /** Asked when the lock is held: whether anybody still waits for the answer. */
+  readonly isWanted: () => boolean
 }
 
 export function networkFolder(state: StateFolder, network: string): string {
@@ -40,11 +50,20 @@ export function portsFolder(state: StateFolder): string {
   return join(state.root, 'ports')
 }
 
-/** Everything about one network happens under its lock. @throws TsnetError with CNI code 11 after 30 seconds */
+/**
+ * Everything about one network happens under its lock.
+ * @throws TsnetError with CNI code 11 after 30 seconds; TSNET_ABANDONED when nobody waits for the answer any more
+ */
 export function lockNetwork(state: StateFolder, network: string): FileLock {
+  const { lockTimeoutMs = LOCK_TIMEOUT_MS, isWanted } = state.patience ?? {}
   const folder = networkFolder(state, network)
   mkdirSync(folder, { recursive: true, mode: 0o700 })
-  return lockFile(join(folder, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+  const lock = lockFile(join(folder, 'lock'), { timeoutMs: lockTimeoutMs })
+  if (isWanted?.() ?? true) return lock
+  lock[Symbol.dispose]()
+  throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${network}": nobody waits for the answer any more`, {
+    cniCode: CNI_CODE.tryAgain,
+  })
 }
 
 /** Held, always after the network's own lock, while a network chooses bridge and subnet. */

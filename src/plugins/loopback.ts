@@ -3,7 +3,7 @@ import { parseResult } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { changeLink, findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { openNetns, within } from '../sys/netns.ts'
+import { within } from '../sys/netns.ts'
 import { IFF_UP } from '../wire/link.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 
@@ -34,6 +34,6 @@ export const loopback: Plugin = {
 }
 
 function openLoopback(request: PluginRequest): NetlinkSocket {
-  using netns = openNetns(request.environment.netns)
+  using netns = request.context.openNetns(request.environment.netns)
   return within(netns, openRtnetlink)
 }

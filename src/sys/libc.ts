@@ -1,5 +1,6 @@
 /**
- * Every libc function that tsnet calls, as koffi prototypes: the one file that touches the FFI.
+ * Every libc function that a one-shot call needs, as koffi prototypes: the one file that touches the FFI. Those that only the
+ * agent needs are in libc-agent.ts.
  * The addon is loaded by path, past koffi's own loader, which costs 5 ms (docs/decisions/0001).
  */
 import { join } from 'node:path'
@@ -15,7 +16,7 @@ const POLLIN = 1
 const addon = { exports: {} }
 process.dlopen(addon, join(__dirname, TSNET_ADDON_DIR, 'koffi.node'))
 const koffi = addon.exports as typeof Koffi
-const c = koffi.load(null)
+export const c = koffi.load(null)
 
 export const libc = {
   open: c.func('int open(const char *path, int flags, unsigned int mode)') as (path: string, flags: number, mode: number) => number,
@@ -54,6 +55,7 @@ export const libc = {
     flags: number,
   ) => number,
   pipe2: c.func('int pipe2(_Out_ int *fds, int flags)') as (fds: Int32Array, flags: number) => number,
+  abort: c.func('void abort(void)') as () => unknown,
   _exit: c.func('void _exit(int status)') as (status: number) => unknown,
   waitpid: c.func('int waitpid(int pid, _Out_ int *status, int options)') as (pid: number, status: Int32Array, options: number) => number,
   kill: c.func('int kill(int pid, int signal)') as (pid: number, signal: number) => number,
@@ -91,6 +93,18 @@ export function waitReadable(fds: readonly number[]): Promise<void> {
   }
   const poll = libc.poll as Poll & { async(...args: [...Parameters<Poll>, done: (error: Error | null) => void]): void }
   return new Promise((resolve, reject) => poll.async(records, fds.length, -1, (error) => (error === null ? resolve() : reject(error))))
+}
+
+/** Memory that stays where it is, for structures that hold addresses. It is never given back. */
+export interface FixedMemory {
+  readonly address: bigint
+  readonly bytes: Uint8Array<ArrayBuffer>
+}
+
+/** @param size Bytes. */
+export function allocate(size: number): FixedMemory {
+  const memory: unknown = koffi.alloc('uint8_t', size)
+  return { address: koffi.address(memory), bytes: new Uint8Array(koffi.view(memory, size)) }
 }
 
 /** @returns errno of the last libc call of this thread. */

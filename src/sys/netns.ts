@@ -1,6 +1,6 @@
 /**
- * Network namespaces. Only the main thread changes namespace, only for the length of a synchronous function, and node's
- * thread pool must not be used inside: its threads would be born in, or answer from, the wrong namespace (README.md).
+ * Network namespaces. A thread changes namespace, itself alone, only for the length of a synchronous function, and node's
+ * thread pool must not be used inside: its threads would be born in, or answer from, the wrong namespace.
  */
 import { closeSync, fstatSync, readdirSync, statSync } from 'node:fs'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
@@ -30,6 +30,15 @@ export interface Netns extends Disposable {
 export function openNetns(path: string): Netns {
   const fd = libc.open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0)
   if (fd < 0) throw invalidNetns(path, { cause: kernelError(`open "${path}"`, errno()) })
+  return adoptNetns(fd, path)
+}
+
+/**
+ * @param fd A descriptor that the caller gives away, open or not in the way that the path says.
+ * @param path What the namespace is called in records and errors.
+ * @throws TsnetError with CNI code 8 when it is no network namespace; then the descriptor is closed
+ */
+export function adoptNetns(fd: number, path: string): Netns {
   if (libc.ioctl(fd, NS_GET_NSTYPE, 0) !== CLONE_NEWNET) {
     closeSync(fd)
     throw invalidNetns(path, { reason: 'it is no network namespace' })
@@ -37,9 +46,9 @@ export function openNetns(path: string): Netns {
   return { fd, path, inode: fstatSync(fd).ino, [Symbol.dispose]: () => closeSync(fd) }
 }
 
-/** Opens the namespace that this process itself is in. */
+/** Opens the namespace that this thread itself is in. */
 export function openOwnNetns(): Netns {
-  return openNetns('/proc/self/ns/net')
+  return openNetns('/proc/thread-self/ns/net')
 }
 
 /**
@@ -84,7 +93,7 @@ function inodeOf(path: string): number | undefined {
 }
 
 /**
- * Runs `fn` with the main thread inside another network namespace. Its type refuses a function that returns a promise.
+ * Runs `fn` with this thread inside another network namespace. Its type refuses a function that returns a promise.
  * Aborts the process when the way back fails: nothing that ran on would know where it is.
  */
 export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown> ? never : T): T {
@@ -93,7 +102,8 @@ export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown>
   try {
     return fn()
   } finally {
-    if (libc.setns(own.fd, CLONE_NEWNET) < 0) process.abort()
+    // Not node's abort(), which a worker thread has not.
+    if (libc.setns(own.fd, CLONE_NEWNET) < 0) libc.abort()
   }
 }
 

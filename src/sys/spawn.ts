@@ -4,10 +4,9 @@ import { constants } from 'node:os'
 import { isErrno, TsnetError } from '../error.ts'
 import { kernelError, libc } from './libc.ts'
 import { openPipe } from './pipe.ts'
+import { poll } from './poll.ts'
 import { now } from './time.ts'
 
-const POLLIN = 1
-const POLLOUT = 4
 /** A pipe that is ready for writing takes this many bytes without blocking. @see pipe(7), PIPE_BUF */
 const PIPE_BUF = 4096
 /** sizeof(posix_spawn_file_actions_t) is 80 with glibc and with musl on 64 bit. */
@@ -131,19 +130,6 @@ function feed(fd: number, data: Buffer): PendingInput | undefined {
   }
   closeSync(fd)
   return undefined
-}
-
-/** @returns The descriptors that are ready; `struct pollfd` is { int fd; short events; short revents }. */
-function poll(readable: readonly number[], writable: number | undefined, timeoutMs: number): number[] {
-  const fds = writable === undefined ? readable : [...readable, writable]
-  const records = new DataView(new ArrayBuffer(8 * fds.length))
-  for (const [i, fd] of fds.entries()) {
-    records.setInt32(8 * i, fd, true)
-    records.setInt16(8 * i + 4, fd === writable ? POLLOUT : POLLIN, true)
-  }
-  const bytes = new Uint8Array(records.buffer)
-  if (libc.poll(bytes, fds.length, Math.ceil(timeoutMs)) < 0) return []
-  return fds.filter((_, i) => records.getInt16(8 * i + 6, true) !== 0)
 }
 
 function waitFor(pid: number): number {

@@ -1,0 +1,76 @@
+/** What the agent's serving thread does, from what it was given to why it ended. */
+import { statSync } from 'node:fs'
+import type { PlanContext } from '../plan/attach.ts'
+import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
+import { type LogOptions, openLog } from './log.ts'
+import { perform } from './perform.ts'
+import { runServer } from './server.ts'
+import { type AgentStatus, Tally } from './status.ts'
+
+/** What the thread is given by the one that starts it. */
+export interface ThreadSettings {
+  /** A socket that listens. */
+  readonly listener: number
+  /** Closed at its other end when the thread has to stop. */
+  readonly stop: number
+  /** Milliseconds without a request after which it ends; absent: never. */
+  readonly idleMs?: number
+  readonly log: LogOptions
+}
+
+export interface ThreadOptions {
+  readonly settings: ThreadSettings
+  readonly context: PlanContext
+  readonly version: string
+  /** What launchers of the same build say. */
+  readonly build: string
+  readonly pid: number
+  readonly userID: number
+  readonly residentBytes: () => number
+  readonly tidy: () => void
+  readonly writeLog: (line: string) => void
+  /** Called when connections are going to be served. */
+  readonly onReady: () => void
+}
+
+/** @returns Why it ended. */
+export function runThread(options: ThreadOptions): string {
+  const { settings, context, userID } = options
+  const log = openLog(settings.log, options.writeLog)
+  const tally = new Tally()
+  const started = new Date()
+  const status = (): AgentStatus => ({
+    pid: options.pid,
+    version: options.version,
+    build: options.build,
+    started: started.toISOString(),
+    uptimeSeconds: Math.round((Date.now() - started.getTime()) / 1000),
+    ...tally.totals,
+    residentBytes: options.residentBytes(),
+    stateFolder: context.state.root,
+  })
+  const identity: Identity = {
+    network: identityOf('/proc/self/ns/net'),
+    mount: identityOf('/proc/self/ns/mnt'),
+    build: options.build,
+    stateFolder: context.state.root,
+    sysctlFolder: context.sysctlFolder ?? '',
+  }
+  options.onReady()
+  return runServer({
+    ...settings,
+    userID,
+    log,
+    tidy: options.tidy,
+    serve: (connection, { kind, payload }) => {
+      if (kind === KIND.request) perform(connection, payload, { identity, context, log, tally })
+      else if (kind === KIND.statusRequest) connection.send(encodeFrame(KIND.status, Buffer.from(JSON.stringify(status()))))
+      else log.warn('closed a connection', { reason: `frame of kind ${kind}` })
+    },
+  })
+}
+
+function identityOf(path: string): NamespaceID {
+  const { dev, ino } = statSync(path, { bigint: true })
+  return { device: dev, inode: ino }
+}

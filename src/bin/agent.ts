@@ -1,0 +1,54 @@
+/** The agent: the process that `tsnet agent` becomes, and the thread in it that serves. */
+import { writeSync } from 'node:fs'
+import { isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { socketPath } from '../agent/client.ts'
+import { type AgentSettings, runAgent } from '../agent/lifecycle.ts'
+import { runThread, type ThreadSettings } from '../agent/thread.ts'
+import { formatError } from '../cli/render-error.ts'
+import { isErrno } from '../error.ts'
+import { openContext } from './context.ts'
+
+declare const TSNET_VERSION: string
+declare const TSNET_BUILD: string
+
+const { env } = process
+
+if (isMainThread) serve()
+else parentPort?.postMessage(serveInThread())
+
+function serve(): void {
+  process.chdir('/')
+  process.umask(0o077)
+  const settings = JSON.parse(process.argv[2] ?? '') as AgentSettings
+  runAgent({ ...settings, env, socket: socketPath(env), thread: __filename, pid: process.pid, writeLog }).then(
+    () => process.exit(0),
+    (error: unknown) => {
+      writeLog(formatError(error, env['TSNET_DEBUG'] === '1'))
+      process.exit(1)
+    },
+  )
+}
+
+function serveInThread(): string {
+  return runThread({
+    settings: workerData as ThreadSettings,
+    context: openContext(),
+    version: TSNET_VERSION,
+    build: TSNET_BUILD,
+    pid: process.pid,
+    userID: process.geteuid?.() ?? 0,
+    residentBytes: () => process.memoryUsage.rss(),
+    tidy: () => globalThis.gc?.(),
+    writeLog,
+    onReady: () => parentPort?.postMessage('ready'),
+  })
+}
+
+/** A log that nobody reads must not hold up a container. */
+function writeLog(line: string): void {
+  try {
+    writeSync(2, line)
+  } catch (error) {
+    if (!isErrno(error, 'EAGAIN', 'EPIPE', 'EIO', 'ENOSPC')) throw error
+  }
+}

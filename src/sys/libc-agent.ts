@@ -1,0 +1,30 @@
+/** The libc functions that only the agent calls: a one-shot process does not pay for their prototypes. */
+import { c } from './libc.ts'
+
+export const agentLibc = {
+  listen: c.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number,
+  accept4: c.func('int accept4(int fd, void *address, void *length, int flags)') as (
+    fd: number,
+    address: null,
+    length: null,
+    flags: number,
+  ) => number,
+  getsockopt: c.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint32_t *length)') as (
+    fd: number,
+    level: number,
+    option: number,
+    value: Uint8Array,
+    length: Uint32Array,
+  ) => number,
+  recvmsg: c.func('intptr_t recvmsg(int fd, uintptr_t message, int flags)') as (fd: number, message: bigint, flags: number) => number,
+  sendto: c.func('intptr_t sendto(int fd, const uint8_t *data, size_t size, int flags, const uint8_t *address, unsigned int length)') as (
+    fd: number,
+    data: Uint8Array,
+    size: number,
+    flags: number,
+    address: Uint8Array,
+    length: number,
+  ) => number,
+  fcntl: c.func('int fcntl(int fd, int command, int argument)') as (fd: number, command: number, argument: number) => number,
+  execv: c.func('int execv(const char *path, const char **argv)') as (path: string, argv: readonly (string | null)[]) => number,
+} as const

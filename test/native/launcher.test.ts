@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+
+const ROOT = process.cwd()
+const TSNET = join(ROOT, 'dist/bin/tsnet')
+const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+/** What V8 reads at each start. */
+const LARGEST_BUNDLE = 160 * 1024
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'tsnet-launcher-'))
+  t.after(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+function run(program: string, args: readonly string[] = [], env: Readonly<Record<string, string>> = {}, input = '') {
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', input, env: { PATH, TSNET_RUN_DIR: '/none', ...env } })
+  return { status, stdout, stderr }
+}
+
+const inNode = (env: Readonly<Record<string, string>>, input = '') => run(process.execPath, [join(ROOT, 'dist/cni.cjs'), 'tsnet'], env, input)
+
+test('the parsers of the launcher bear 300,000 mutated frames under the sanitizers', (t) => {
+  const out = folder(t)
+  copyFileSync(join(ROOT, 'build/native/config.h'), join(out, 'config.h'))
+  const made = run('make', ['-s', '-C', join(ROOT, 'native'), `OUT=${out}`, 'fuzz'])
+  assert.equal(made.status, 0, made.stderr)
+  const { status, stdout, stderr } = run(join(out, 'fuzz'))
+  assert.equal(status, 0, stderr)
+  assert.match(stdout, /^300000 mutations, 150000 seeds accepted/)
+})
+
+test('the launcher answers VERSION in the bytes of the node program', () => {
+  assert.deepEqual(run(TSNET, [], { CNI_COMMAND: 'VERSION' }), inNode({ CNI_COMMAND: 'VERSION' }))
+})
+
+test('the launcher passes what is wrong on to the node program', () => {
+  for (const [env, input] of [
+    [{ CNI_COMMAND: '' }, ''],
+    [{ CNI_COMMAND: 'WHAT' }, ''],
+    [{ CNI_COMMAND: 'STATUS' }, '{'],
+    [{ CNI_COMMAND: 'ADD' }, 'x'.repeat(100_000)],
+    [{ CNI_COMMAND: 'STATUS' }, 'x'.repeat(2 ** 20 + 1)],
+  ] as const) {
+    assert.deepEqual(run(TSNET, [], env, input), inNode(env, input))
+  }
+})
+
+test('the launcher is the command without CNI_COMMAND, and finds its bundles from anywhere', (t) => {
+  const there = join(folder(t), 'other name')
+  copyFileSync(TSNET, there)
+  for (const program of [TSNET, there]) assert.match(run(program, ['--version']).stdout, /^\d+\.\d+\.\d+\n$/)
+  const nodeVariables = { NODE_OPTIONS: '--no-such-option', NODE_EXTRA_CA_CERTS: '/none', NODE_DEBUG: 'fs,module', NODE_PATH: '/none' }
+  assert.deepEqual(run(there, ['--version'], nodeVariables), run(TSNET, ['--version']))
+})
+
+test('the launcher works without standard files', () => {
+  const closed = run('sh', ['-c', `exec "$0" <&- 2>&-`, TSNET], { CNI_COMMAND: 'STATUS' })
+  assert.equal(closed.status, 1)
+  assert.match(closed.stdout, /Standard input is empty/)
+})
+
+test('without make the build says so, and its shell scripts answer the same', (t) => {
+  const copy = folder(t)
+  for (const name of ['src', 'scripts', 'native', 'package.json']) cpSync(join(ROOT, name), join(copy, name), { recursive: true })
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
+  const built = run(process.execPath, [join(copy, 'scripts/build.mjs')], { PATH: '/none' })
+  assert.equal(built.status, 0, built.stderr)
+  assert.match(built.stderr, /launcher was not compiled \(make is not installed\)/)
+  const script = join(copy, 'dist/bin/tsnet')
+  assert.match(readFileSync(script, 'utf8'), /^#!\/bin\/sh\n/)
+  for (const env of [{ CNI_COMMAND: 'VERSION' }, { CNI_COMMAND: 'WHAT' }]) assert.deepEqual(run(script, [], env), run(TSNET, [], env))
+  assert.deepEqual(run(script, ['--version']), run(TSNET, ['--version']))
+})
+
+test("the plugin's bundle stays small and loads nothing that is slow to load", () => {
+  const names = readdirSync(join(ROOT, 'dist')).filter((name) => /^cni\.[0-9a-f]+\.js$/.test(name))
+  const loader = readFileSync(join(ROOT, 'dist/cni.cjs'), 'utf8')
+  const current = names.find((name) => loader.includes(name)) ?? ''
+  assert.ok(statSync(join(ROOT, 'dist', current)).size < LARGEST_BUNDLE)
+  const text = readFileSync(join(ROOT, 'dist', current), 'utf8')
+  const modules = new Set([...text.matchAll(/require\("([^"]+)"\)/g)].map(([, name]) => name))
+  assert.deepEqual([...modules].sort(), ['node:fs', 'node:os', 'node:path', 'node:util'])
+})
