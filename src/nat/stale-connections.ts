@@ -16,7 +16,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { countConnections, readConnections } from '../sys/connection-table.ts'
 import { AF_INET, AF_INET6 } from '../wire/address.ts'
 import type { Tuple } from '../wire/conntrack.ts'
-import { addressToBytes, formatAddress, type IpAddress } from '../wire/ip-address.ts'
+import { addressFromBytes, addressToBytes, containsAddress, formatAddress, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
 import type { PublishedPort } from './model.ts'
 
 /** @see include/uapi/linux/in.h */
@@ -27,6 +27,7 @@ const LOOPBACK_NET = 127
 const DECODED_PER_WALK = 600
 /** Up to so many connections, reading them in /proc costs half of a list or less, and mostly shows that there is nothing to do. */
 const MOST_LOOKED_AT = 2000
+const MOST_WALKED = 50_000
 
 /**
  * Deletes every connection from or to the addresses, of any protocol: for when their container has gone, and before another gets
@@ -45,11 +46,18 @@ export function forgetAddresses(addresses: readonly IpAddress[]): void {
 }
 
 /**
- * The same at an ADD, whose addresses come clean from every holder that tsnet knew: for what somebody else's container, or one
- * whose records are lost, left behind. Not worth its time where there are many connections: a walk over 20,000 takes 5 ms.
+ * The same for whole subnets, for when a network comes into being: addresses that are handed out later come clean from every holder
+ * that tsnet knew, but somebody else's containers, or those whose records are lost, may have left connections behind. Not worth its
+ * time on a host with very many of them: a walk over 20,000 takes 5 ms.
  */
-export function forgetLeftBehind(addresses: readonly IpAddress[]): void {
-  if (countConnections() <= MOST_LOOKED_AT) forgetAddresses(addresses)
+export function forgetSubnets(subnets: readonly IpPrefix[]): void {
+  const tracked = countConnections()
+  if (tracked === 0 || tracked > MOST_WALKED) return
+  const holds = (bytes: Uint8Array | undefined) => bytes !== undefined && subnets.some((subnet) => containsAddress(subnet, addressFromBytes(bytes)))
+  withTracking(
+    () => true,
+    (ct) => forget(ct, listConntrack(ct), ({ original, reply }) => holds(sourceOf(original)) || holds(sourceOf(reply))),
+  )
 }
 
 /** What forgetAddresses() does for IPv6, and on kernels before 6.11. @param tracked How many connections there are, about */

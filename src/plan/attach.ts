@@ -7,7 +7,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
 import type { PublishedPort } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
-import { forgetAddresses, forgetFormer, forgetLeftBehind } from '../nat/stale-connections.ts'
+import { forgetAddresses, forgetFormer, forgetSubnets } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
@@ -21,7 +21,7 @@ import { diff } from './diff.ts'
 import { type Established, establish } from './establish.ts'
 import type { HostSysctl } from './host-switches.ts'
 import { moveRules } from './move-rules.ts'
-import { type Network, type NetworkConfig, readNetwork, writeNetwork } from './network.ts'
+import { type Network, type NetworkConfig, readNetwork, subnetsOf, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
@@ -125,7 +125,7 @@ export function attach(request: AttachRequest, caller: PlanContext): AttachmentR
     alone,
     lastOfBackend,
     onRouteTaken,
-    whileRulesAreWritten: () => forgetLeftBehind(addresses),
+    whileRulesAreWritten: () => established.first && forgetSubnets(subnetsOf(established.network.rangeSets)),
   })
   forgetFormer(record.ports.map(recordedPort))
   const table = tableOf(indexOf(container, owner.ifname))

@@ -39,6 +39,8 @@ export interface Established extends Disposable {
   readonly bridge: ObservedBridge | undefined
   /** Whether it came into being or changed just now, so that nothing in the kernel can be taken for granted. */
   readonly fresh: boolean
+  /** Whether this is its only attachment. */
+  readonly first: boolean
   /** Rules of the network as it was before its configuration changed. */
   readonly formerRules: readonly NetworkRules[]
   /** The network's record before, when it has attachments whose rules are in another backend. */
@@ -57,7 +59,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
   const begun = former !== undefined && (former.createdBridge || listOwners(state, config.name).length > 0)
   const standing = begun && former.leaving === undefined ? standingNetwork(config, former, host) : undefined
   if (begun && standing !== undefined)
-    return { ...standing, record: former, fresh: false, formerRules: [], moved: undefined, [Symbol.dispose]: () => {} }
+    return { ...standing, record: former, fresh: false, first: false, formerRules: [], moved: undefined, [Symbol.dispose]: () => {} }
   const lock = lockHost(state)
   try {
     const network = chooseNetwork(state, host, config)
@@ -82,7 +84,7 @@ export function establish(config: NetworkConfig, context: EstablishContext): Est
     writeNetwork(state, network.name, from === undefined ? record : { ...record, leaving: from })
     if (zone) enterZone(record, undo)
     const formerRules = live && moved === undefined ? rulesOfNetwork(former) : []
-    return { network, record, bridge, fresh: true, formerRules, moved, [Symbol.dispose]: () => lock[Symbol.dispose]() }
+    return { network, record, bridge, fresh: true, first: !live, formerRules, moved, [Symbol.dispose]: () => lock[Symbol.dispose]() }
   } catch (error) {
     lock[Symbol.dispose]()
     throw error
