@@ -227,7 +227,6 @@ interface Claiming extends Pick<Recording, 'context' | 'undo'> {
 /** @returns The record, written down with the ports that are its own: another interface of the container may have some of them already. */
 function claim(record: AttachmentRecord, wished: Wishes['ports'], { network, context, undo }: Claiming): AttachmentRecord {
   const wishes = portsFor(wished, { ...record, internal: network.policy.internal })
-  context.backend.ensureAvailable([...new Set(wishes.flat().map(({ address }) => address.family))])
   const ledger = ledgerOf(context.state)
   let claimed = record
   undo.push('ports', () => releasePorts(ledger, ownerText(record), claimed.ports.map(recordedPort)))
