@@ -32,6 +32,8 @@ export interface ServerOptions {
   readonly userID: number
   /** Milliseconds without a request after which the server stops by itself; absent: never. */
   readonly idleMs?: number
+  /** Hears, before one is served, which frame that is and which wait behind it. */
+  readonly prepare: (waiting: readonly Frame[]) => void
   /** Answers a complete frame. What it throws closes the connection. */
   readonly serve: (connection: Connection, frame: Frame) => void
   /** Gives memory back: a thread that never returns to its event loop is not asked to by V8. */
@@ -52,6 +54,7 @@ export function runServer(options: ServerOptions): 'stopped' | 'idle' {
     dropSlow(options, state)
     const next = state.queue.shift()
     if (next !== undefined) {
+      options.prepare([next, ...state.queue].map(({ frame }) => frame))
       serve(next, options)
       if (++served % TIDY_EVERY === 0) options.tidy()
       lastUse = now()

@@ -1,11 +1,14 @@
 /** What the agent's serving thread does, from what it was given to why it ended. */
 import { statSync } from 'node:fs'
+import { describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import type { Frame } from './connection.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
-import { type LogOptions, openLog } from './log.ts'
+import { type Log, type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
 import { runServer } from './server.ts'
 import { type AgentStatus, Tally } from './status.ts'
+import { DeletionsTogether } from './together.ts'
 
 /** What the thread is given by the one that starts it. */
 export interface ThreadSettings {
@@ -56,18 +59,31 @@ export function runThread(options: ThreadOptions): string {
     stateFolder: context.state.root,
     sysctlFolder: context.sysctlFolder ?? '',
   }
+  const together = new DeletionsTogether(identity)
   options.onReady()
   return runServer({
     ...settings,
     userID,
     log,
     tidy: options.tidy,
+    prepare: (waiting) => prepare(together, waiting, log),
     serve: (connection, { kind, payload }) => {
       if (kind === KIND.request) perform(connection, payload, { identity, context, log, tally })
       else if (kind === KIND.statusRequest) connection.send(encodeFrame(KIND.status, Buffer.from(JSON.stringify(status()))))
       else log.warn('closed a connection', { reason: `frame of kind ${kind}` })
     },
   })
+}
+
+/** What fails here is done, or fails with its reason, when its own turn comes. */
+function prepare(together: DeletionsTogether, waiting: readonly Frame[], log: Log): void {
+  try {
+    const links = together.deleteLinks(waiting)
+    if (links > 0) log.detail('deleted links together', { links })
+  } catch (error) {
+    if (!(error instanceof TsnetError)) throw error
+    log.detail('could not delete links together', { reason: describe(error) })
+  }
 }
 
 function identityOf(path: string): NamespaceID {

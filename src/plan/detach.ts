@@ -68,6 +68,18 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   return true
 }
 
+/**
+ * Deletes the host's ends of several attachments at a time, for which the kernel waits once; each one's DEL is still to come.
+ * @returns How many were deleted; none when there is only one
+ */
+export function deleteVeths(owners: readonly Owner[]): number {
+  using host = openRtnetlink()
+  const indexes = owners.flatMap((owner) => findVeth(host, hostVethName(owner), aliasOf(owner))?.index ?? [])
+  if (indexes.length < 2) return 0
+  deleteLinks(host, indexes)
+  return indexes.length
+}
+
 /** Without a record an ADD has at most acquired its leases; anything else is a record that somebody deleted. */
 function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachContext): boolean {
   const errors = new Attempts()

@@ -133,6 +133,26 @@ hostTest('100 ADDs at once through the agent get addresses and ports of their ow
   assert.ok(added >= 95, `the agent served only ${added} of 100: ${agent.log()}`)
   const ends = await Promise.all(calls.map((call) => host.cniAsync('DEL', call)))
   for (const { status, stdout, stderr } of ends) assert.equal(status, 0, `${stdout}${stderr}`)
+  assert.match(agent.log(), /deleted links together/)
+  assertNothingLeft(host)
+})
+
+hostTest('DELs that wait together share one wait of the kernel, and only their own links go', async (host) => {
+  const agent = await startAgent(host)
+  const stays = host.container('stays')
+  const prevResult = host.mustCni('ADD', { id: 'stays', netns: stays })
+  const calls = Array.from({ length: 8 }, (_, i) => ({ id: `c${i}`, netns: host.container(`c${i}`) }))
+  for (const call of calls) host.mustCni('ADD', call)
+  // All have asked before the first is served.
+  host.exec(['kill', '-STOP', String(agent.pid)])
+  const ends = [...calls.map((call) => host.cniAsync('DEL', call)), host.cniAsync('DEL', { id: 'nobody', conf: { ...DUAL_STACK, name: 'nothing' } })]
+  await eventually('all have asked', () => Number(host.exec(['grep', '-c', SOCKET, '/proc/net/unix'])) > ends.length)
+  host.exec(['kill', '-CONT', String(agent.pid)])
+  for (const { status, stdout } of await Promise.all(ends)) assert.equal(status, 0, stdout)
+  assert.match(agent.log(), /deleted links together links=8/)
+  assert.equal((agentStatus(host).requests['DEL'] ?? 0) >= 9, true)
+  host.mustCni('CHECK', { id: 'stays', netns: stays, prevResult })
+  host.mustCni('DEL', { id: 'stays', netns: stays })
   assertNothingLeft(host)
 })
 

@@ -53,7 +53,9 @@ export class Place {
       ...(input !== undefined && { input }),
     })
     if (error !== undefined && status === null && signal === null) throw error
-    return { status: status ?? (signal === 'SIGKILL' ? 137 : 255), stdout, stderr: error === undefined ? stderr : `${stderr}${error.message}` }
+    // A program that ends before it has read its input has done nothing wrong.
+    const problem = error === undefined || (error as NodeJS.ErrnoException).code === 'EPIPE' ? '' : error.message
+    return { status: status ?? (signal === 'SIGKILL' ? 137 : 255), stdout, stderr: `${stderr}${problem}` }
   }
 
   /** @returns Standard output. @throws Error when the program failed */
