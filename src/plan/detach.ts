@@ -83,6 +83,8 @@ export function deleteVeths(owners: readonly Owner[]): number {
 /** Without a record an ADD has at most acquired its leases; anything else is a record that somebody deleted. */
 function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachContext): boolean {
   const errors = new Attempts()
+  // A kill while the record was written: this one has kept others from being the last.
+  const begun = listOwners(context.state, owner.network).some((other) => ownerText(other) === ownerText(owner))
   errors.try(() => removeRecord(context.state, owner))
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
   const addresses = errors.try(() => heldAddresses(owner, undefined, context)) ?? []
@@ -90,11 +92,11 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   errors.try(() => link && closeLoopback(owner, context))
-  if (link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
+  if (begun || link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
   if (link !== undefined || leases > 0) errors.try(() => rewriteSysctlFile(context))
   errors.try(() => forgetAddresses(addresses))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
-  return link !== undefined || leases > 0
+  return begun || link !== undefined || leases > 0
 }
 
 /** Whichever backend wrote them. */

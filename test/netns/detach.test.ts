@@ -132,3 +132,15 @@ hostTest('an ADD for an attachment whose container died without DEL replaces it'
   host.mustCni('DEL', {})
   assertNothingLeft(host)
 })
+
+hostTest('a kill while the first record was written does not keep the network: the DEL of either takes the rest', (host) => {
+  for (const ids of [
+    ['standing', 'c1'],
+    ['c1', 'standing'],
+  ]) {
+    host.mustCni('ADD', { id: 'standing', netns: host.container(`standing-${ids[0]}`) })
+    host.sh('echo { > /run/tsnet/attachments/net/c1:eth0.json.new')
+    for (const id of ids) host.mustCni('DEL', { id })
+    assertNothingLeft(host)
+  }
+})
