@@ -158,7 +158,9 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   const context = withBackend(caller, network.backend)
   using _hostLock = lockHost(context.state)
   const remove = { networks: rulesOfNetwork(network), attachments: [] }
-  const pending = context.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, context) })
+  const drop = (from: PlanContext) => from.backend.startChange({ remove, base: 'drop', dropIn: idleFamilies(name, from) })
+  if (network.leaving !== undefined) drop(withBackend(caller, network.leaving)).finish()
+  const pending = drop(context)
   const bridge = findOwnBridge(network, host)
   if (bridge !== undefined) deleteLink(host, bridge.index)
   leaveZone(network)
