@@ -1,11 +1,10 @@
 /** The same calls with an agent in the host, against the reference chain and against one shot. */
-import { inOneShot, startAgent } from './agent.ts'
+import { inOneShot, startAgent, warmUp } from './agent.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { prepareFloor } from './floor.ts'
 import { type CaseOptions, container, interleave, type Row, rowOf } from './series.ts'
 import { type Summary, summarize, summarizeValues } from './statistics.ts'
 
-const WARM_UP = 20
 const TARGETS = { add: 0.1, del: 0.2 }
 const SHOT_TARGETS = { add: 0.65, del: 0.45 }
 /** An ADD through the agent may take twice what the kernel takes, and this many milliseconds. */
@@ -25,8 +24,7 @@ export function agentCase(options: CaseOptions): readonly Row[] {
   ]
   for (const [i, contender] of contenders.entries()) contender.add(container(`${contender.name}-stands`, 60_000 + i))
   const floor = prepareFloor(options)
-  const warm = container('warm', 60_100)
-  for (let i = 0; i < WARM_UP; i++) for (const contender of contenders.slice(0, 2)) contender.del(warm, contender.add(warm).result)
+  warmUp(contenders.slice(0, 2))
   const [ours, nft, shot, theirs, kernel] = interleave(floor === undefined ? contenders : [...contenders, floor], { ...options, forget: false })
   if (!ours || !nft || !shot || !theirs) throw new Error('A series is missing')
   const against = { against: 'reference' }

@@ -3,11 +3,15 @@ import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import koffi from 'koffi'
 import { openNetns, openOwnNetns, within } from '../src/sys/netns.ts'
+import type { Contender } from './contender.ts'
 import { type Execution, execute, type Outcome, settle } from './measure.ts'
+import { container } from './series.ts'
 import { type SideHost, sideEnvironment } from './side-host.ts'
 
 const START_MS = 10_000
 const WARM_MS = 200
+/** ADD/DEL pairs, by which V8 has compiled what is hot. */
+const WARM_UP = 100
 const MIB = 1024
 /** `sysconf(_SC_CLK_TCK)`, which is 100 on every Linux that node runs on. */
 const TICK_MS = 10
@@ -44,6 +48,12 @@ export function startAgent(plugin: string, host?: SideHost): Agent {
   settle(WARM_MS)
   if (pid === undefined) throw new Error('The agent does not start')
   return { pid, cpu: () => ownCpu(pid) + childrenCpu(pid), residentMiB: () => residentMiB(pid) }
+}
+
+/** An agent has long been running when it is asked: its first calls are not what is measured. */
+export function warmUp(contenders: readonly Contender[]): void {
+  const warm = container(`warm-${contenders.map(({ name }) => name).join('-')}`, 60_100)
+  for (let i = 0; i < WARM_UP; i++) for (const contender of contenders) contender.del(warm, contender.add(warm).result)
 }
 
 function ownCpu(pid: number): number {

@@ -55,6 +55,7 @@ export function prepareFloor({ plugin, progress }: CaseOptions): Contender | und
     name: 'floor',
     add: ({ netns }) => ({ cost: execute({ path: PROGRAM, args: [netns, RECORDING, namespaceNumber(trace)] }), result }),
     del: ({ netns }) => plain.del({ ...recorded, netns }, result),
+    stages: () => [],
     forget: () => {},
   }
 }
