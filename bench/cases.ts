@@ -7,6 +7,7 @@ import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { ipamCase } from './ipam-case.ts'
 import { portsCase } from './ports-case.ts'
+import { runtimesCase } from './runtimes-case.ts'
 import { type CaseOptions, container, FIRST_PORTS, interleave, type Row, rowOf } from './series.ts'
 import { throughputCase } from './throughput-case.ts'
 
@@ -41,6 +42,7 @@ export const CASES: readonly Case[] = [
   { name: 'agent-rate', needsReference: true, run: rateCase },
   { name: 'agent-cpu', needsReference: true, run: cpuCase },
   { name: 'agent-ipam', needsReference: true, run: agentIpamCase },
+  { name: 'runtimes', needsReference: true, run: runtimesCase },
   { name: 'ports', needsReference: false, run: portsCase },
   { name: 'connections', needsReference: true, run: connectionsCase },
   { name: 'throughput', needsReference: false, run: throughputCase },
