@@ -9,7 +9,7 @@ const WIDTH = 980
 const LINE = 24
 const HEAD = 64
 const LABELS = { left: 16, right: WIDTH - 16 }
-const PLOT = { left: 400, right: 760 }
+const PLOT = { left: 430, right: 740 }
 
 const STYLE = `text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600;font-size:15px}.small{font-size:11px;fill:#59636e}
 .grid{stroke:#d1d9e0}.span{stroke:#818b98;stroke-width:2}.ours{fill:#0969da}.theirs{fill:#818b98}.missed{fill:#bc4c00}.end{text-anchor:end}.middle{text-anchor:middle}.back{fill:#fff}

@@ -30,7 +30,7 @@ test('drawFigures() puts ten times the milliseconds one decade to the right', ()
   ]
   assert.deepEqual(
     places.map(([, x]) => Number(x)),
-    [760, 400],
+    [740, 430],
   )
 })
 
