@@ -1,10 +1,13 @@
 /** What is measured. Each case has a throw-away host to itself. */
 
 import { agentCase, agentMemoryCase } from './agent-case.ts'
+import { burstCase, cpuCase, rateCase } from './agent-load-case.ts'
+import { agentIpamCase, agentStandingCase } from './agent-scale-case.ts'
 import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { ipamCase } from './ipam-case.ts'
 import { portsCase } from './ports-case.ts'
+import { runtimesCase } from './runtimes-case.ts'
 import { type CaseOptions, container, FIRST_PORTS, interleave, type Row, rowOf } from './series.ts'
 import { throughputCase } from './throughput-case.ts'
 
@@ -34,6 +37,12 @@ export const CASES: readonly Case[] = [
   }),
   { name: 'agent', needsReference: true, run: agentCase },
   { name: 'agent-memory', needsReference: false, run: agentMemoryCase },
+  { name: 'agent-standing', needsReference: true, run: agentStandingCase },
+  { name: 'agent-burst', needsReference: true, run: burstCase },
+  { name: 'agent-rate', needsReference: true, run: rateCase },
+  { name: 'agent-cpu', needsReference: true, run: cpuCase },
+  { name: 'agent-ipam', needsReference: true, run: agentIpamCase },
+  { name: 'runtimes', needsReference: true, run: runtimesCase },
   { name: 'ports', needsReference: false, run: portsCase },
   { name: 'connections', needsReference: true, run: connectionsCase },
   { name: 'throughput', needsReference: false, run: throughputCase },

@@ -27,6 +27,8 @@ export interface Contender {
   readonly firstPort?: number
   add(container: Container): Attached
   del(container: Container, result: unknown): Cost
+  /** What a runtime executes, one after the other; at ADD each gets the result of the one before as well. */
+  stages(command: Call['command'], container: Container, result?: unknown): readonly Execution[]
   /** Takes away what the contender leaves behind when its last attachment has gone. */
   forget(): void
 }
@@ -49,13 +51,16 @@ export interface TsnetOptions {
 /** @param plugin Path of the program. */
 export function tsnet(plugin: string, { network = 'bench', config: more = {}, execute: runner = execute }: TsnetOptions = {}): Contender {
   const config = (container: Container) => ({ cniVersion: CNI_VERSION, name: network, type: 'tsnet', ...more, ...published(container) })
+  const call = (command: Call['command'], container: Container, prevResult?: unknown) =>
+    callOf(plugin, { command, container, config: { ...config(container), ...(prevResult !== undefined && { prevResult }) } })
   return {
     name: 'tsnet',
     add: (container) => {
-      const { stdout, ...cost } = runner(callOf(plugin, { command: 'ADD', container, config: config(container) }))
+      const { stdout, ...cost } = runner(call('ADD', container))
       return { cost, result: JSON.parse(stdout) }
     },
-    del: (container, result) => runner(callOf(plugin, { command: 'DEL', container, config: { ...config(container), prevResult: result } })),
+    del: (container, result) => runner(call('DEL', container, result)),
+    stages: (command, container, result) => [call(command, container, result)],
     forget: () => {},
   }
 }
@@ -81,20 +86,23 @@ export interface ReferenceOptions {
 /** Bridge, which executes host-local itself, then portmap with its result; the other way round at DEL. */
 export function reference({ network = 'reference', execute: runner = execute }: ReferenceOptions = {}): Contender {
   const common = { cniVersion: CNI_VERSION, name: network }
-  const bridge = (command: Call['command'], container: Container, prevResult?: unknown) =>
-    runner(
-      callOf(`${REFERENCE_FOLDER}/bridge`, { command, container, config: { ...common, ...BRIDGE, ...(prevResult !== undefined && { prevResult }) } }),
-    )
-  const portmap = (command: Call['command'], container: Container, prevResult: unknown) =>
-    runner(callOf(`${REFERENCE_FOLDER}/portmap`, { command, container, config: { ...common, ...PORTMAP, ...published(container), prevResult } }))
+  const stage = (path: string, plugin: object) => (command: Call['command'], container: Container, prevResult?: unknown) =>
+    callOf(`${REFERENCE_FOLDER}/${path}`, {
+      command,
+      container,
+      config: { ...common, ...plugin, ...(path === 'portmap' && published(container)), ...(prevResult !== undefined && { prevResult }) },
+    })
+  const [bridge, portmap] = [stage('bridge', BRIDGE), stage('portmap', PORTMAP)]
   return {
     name: 'reference',
     add: (container) => {
-      const first = bridge('ADD', container)
-      const second = portmap('ADD', container, JSON.parse(first.stdout))
+      const first = runner(bridge('ADD', container))
+      const second = runner(portmap('ADD', container, JSON.parse(first.stdout)))
       return { cost: sum([first, second]), result: JSON.parse(second.stdout) }
     },
-    del: (container, result) => sum([portmap('DEL', container, result), bridge('DEL', container, result)]),
+    del: (container, result) => sum([portmap, bridge].map((call) => runner(call('DEL', container, result)))),
+    stages: (command, container, result) =>
+      (command === 'ADD' ? [bridge, portmap] : [portmap, bridge]).map((call) => call(command, container, result)),
     forget: () => {
       run('ip', 'link', 'delete', 'cni0')
       for (const table of ['nat', 'filter']) for (const action of ['-F', '-X']) run('iptables', '-w', '-t', table, action)

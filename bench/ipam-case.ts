@@ -8,7 +8,7 @@ const FEW = 10
 const MANY = 60_000
 const TARGET = 1.5
 
-interface Pool {
+export interface Pool {
   readonly network: string
   readonly subnet: string
   /** How many leases it holds while it is measured. */
@@ -24,7 +24,7 @@ export function ipamCase(options: CaseOptions): readonly Row[] {
     { network: 'many', subnet: '10.102.0.0/15', leases: MANY, released: 0 },
     { network: 'full', subnet: '10.104.0.0/16', leases: 2 ** 16 - 3 - released, released },
   ]
-  const contenders = pools.map((pool) => prepare(pool, options))
+  const contenders = pools.map((pool) => preparePool(pool, options))
   const [few, many, full] = interleave(contenders, { ...options, forget: false, ports: false })
   if (few === undefined || many === undefined || full === undefined) throw new Error('A series is missing')
   const against = `${FEW} leases`
@@ -37,7 +37,7 @@ export function ipamCase(options: CaseOptions): readonly Row[] {
 }
 
 /** A network with one attachment that stands, and leases that the store itself has written. */
-function prepare(pool: Pool, { plugin, progress }: CaseOptions): Contender {
+export function preparePool(pool: Pool, { plugin, progress }: Pick<CaseOptions, 'plugin' | 'progress'>): Contender {
   const contender = tsnet(plugin, { network: pool.network, config: { bridge: `${pool.network}0`, ipam: { type: 'tsnet', subnet: pool.subnet } } })
   contender.add(container(`${pool.network}-stands`))
   using store = openExistingSubnet(`/run/tsnet/networks/${pool.network}`)

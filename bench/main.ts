@@ -1,11 +1,12 @@
 /** The benchmark: one throw-away host a case, one table at the end. README.md says how to run it. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
-import { cpus, release } from 'node:os'
+import { cpus, loadavg, release } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CASES } from './cases.ts'
 import { REFERENCE_FOLDER } from './contender.ts'
+import { drawSaved, type SavedCase, saveFigures } from './figures.ts'
 import type { ProfiledCall } from './profile.ts'
 import type { Row } from './series.ts'
 import type { Summary } from './statistics.ts'
@@ -31,20 +32,26 @@ async function main(): Promise<void> {
     options: {
       quick: { type: 'boolean', default: false },
       json: { type: 'string' },
+      save: { type: 'boolean', default: false },
+      draw: { type: 'boolean', default: false },
       only: { type: 'string', multiple: true, default: [] },
       repetitions: { type: 'string' },
       plugin: { type: 'string', default: join(TSNET_ROOT, 'dist/bin/tsnet') },
       profile: { type: 'boolean', default: false },
     },
   })
+  const folder = join(TSNET_ROOT, 'bench')
+  if (values.draw) return drawSaved(folder)
   const repetitions = Number(values.repetitions ?? (values.quick ? QUICK_REPETITIONS : REPETITIONS))
   const plugin = resolve(values.plugin)
   const cases = CASES.filter(({ name }) => values.only.length === 0 || values.only.includes(name))
   if (!Number.isInteger(repetitions) || repetitions < 1) throw new Error('--repetitions must be a whole number from 1')
+  if (values.save && values.quick) throw new Error('What --quick measures is not worth saving')
   if (cases.length === 0) throw new Error(`No such case: ${values.only.join(', ')}. There are ${CASES.map(({ name }) => name).join(', ')}`)
   checkPrerequisites(plugin, { reference: !values.profile && cases.some(({ needsReference }) => needsReference), strace: values.profile })
   const job = { plugin, repetitions, quick: values.quick, machineNetns: readlinkSync('/proc/self/ns/net') }
   const machine = describeMachine()
+  const load = loadavg()[0] ?? 0
   if (values.profile) {
     const calls = await perform<readonly ProfiledCall[]>({ ...job, case: 'profile' })
     process.stdout.write(`${machine.text}\n\n${formatPhases(calls)}\n`)
@@ -52,8 +59,13 @@ async function main(): Promise<void> {
     return
   }
   const floor = await perform<Summary>({ ...job, case: 'floor' })
-  const rows: Row[] = []
-  for (const { name } of cases) rows.push(...(await perform<readonly Row[]>({ ...job, case: name })))
+  const measured: SavedCase[] = []
+  for (const { name } of cases) {
+    const rows = await perform<readonly Row[]>({ ...job, case: name })
+    measured.push({ case: name, machine: machine.text, load, repetitions, rows })
+    if (values.save) saveFigures(folder, measured.slice(-1))
+  }
+  const rows = measured.flatMap((saved) => saved.rows)
   const notes = `milliseconds, ${repetitions} interleaved repetitions; cpu: median user + system time; floor: ${floor.median.toFixed(1)} for one exec of /bin/true (tsnet execs once, the reference twice)`
   process.stdout.write(`${machine.text}\n${notes}\n\n${formatRows(rows)}\n`)
   if (values.json !== undefined)

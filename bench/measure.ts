@@ -14,6 +14,8 @@ export interface Execution {
   readonly args?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   readonly input?: string
+  /** Milliseconds; default 60,000. */
+  readonly timeout?: number
 }
 
 export interface Cost {
@@ -28,10 +30,10 @@ export interface Outcome extends Cost {
 }
 
 /** Runs a program to its end. @throws Error with what it printed, when its status is not 0 */
-export function execute({ path, args = [], env = {}, input = '' }: Execution): Outcome {
+export function execute({ path, args = [], env = {}, input = '', timeout = TIMEOUT_MS }: Execution): Outcome {
   const cpuBefore = childrenCpu()
   const before = process.hrtime.bigint()
-  const { status, signal, error, stdout, stderr } = spawnSync(path, args, { env, input, encoding: 'utf8', timeout: TIMEOUT_MS })
+  const { status, signal, error, stdout, stderr } = spawnSync(path, args, { env, input, encoding: 'utf8', timeout })
   const wall = Number(process.hrtime.bigint() - before) / 1e6
   if (status === 0) return { wall, cpu: childrenCpu() - cpuBefore, stdout }
   const reason = error?.message ?? signal ?? `status ${status}`

@@ -29,7 +29,12 @@ export function makeSideHost(name: string): SideHost {
   ip(host, 'route', 'add', 'default', 'via', OUTSIDE_ADDRESS)
   const inHost = (execution: Execution): Outcome => {
     using netns = openNetns(paths.netns)
-    return within(netns, () => execute({ ...execution, env: { ...execution.env, TSNET_STATE_DIR: `/run/tsnet-${name}` } }))
+    return within(netns, () => execute({ ...execution, env: { ...execution.env, ...sideEnvironment(name) } }))
   }
   return { name, ...paths, execute: inHost }
+}
+
+/** Where what runs in the host keeps its state, and looks for an agent. */
+export function sideEnvironment(name: string) {
+  return { TSNET_STATE_DIR: `/run/tsnet-${name}`, TSNET_RUN_DIR: `/run/agent-${name}` }
 }

@@ -5,7 +5,7 @@
 # `run.sh [podman|ctr|cri|libcni]…` runs only those. Exit status 0 only if no check failed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-limit=170 # seconds
+limit=${LIMIT:-170} # seconds
 
 # Unified cgroups where they have the controllers; else the older hierarchies, one for each.
 hierarchies() {
@@ -78,7 +78,7 @@ case ${1:-} in
   ip route add default via 10.99.0.2 && ip -6 route add default via fd00:99::2
 
   # Not exec: process 1 has to collect what the runtimes' helpers leave behind, which bash does and node does not.
-  node "$here/main.mjs" "$@" && exit 0 || exit $?
+  node "$here/${SCRIPT:-main.mjs}" "$@" && exit 0 || exit $?
   ;;
 esac
 
