@@ -1,4 +1,4 @@
-// Runs the bundled tests: `unit` (beside the code) or `netns` (test/netns/, needs root), one file after the other.
+// Runs the bundled tests: `unit` (beside the code) or `netns` (test/netns/, needs root), two files at a time: each test has a host of its own.
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 
@@ -32,7 +32,7 @@ const ANY_BACKEND = [
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
 const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []
 const run = (list, more = {}) =>
-  spawnSync(process.execPath, [...preload, '--test', '--test-force-exit', '--test-reporter=spec', ...list], {
+  spawnSync(process.execPath, [...preload, '--test', '--test-concurrency=2', '--test-force-exit', '--test-reporter=spec', ...list], {
     stdio: 'inherit',
     env: { ...env, ...more },
   }).status ?? 1

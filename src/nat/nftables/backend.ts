@@ -18,7 +18,7 @@ import type { SetElement } from '../../wire/nftables.ts'
 import type { Backend, PendingChange, RuleChange, RulePart } from '../backend.ts'
 import { commentFor, commentOf, elementsOf, type PlacedElement } from './element.ts'
 import { SETS, TABLE, USER_CHAIN } from './ruleset.ts'
-import { declareTable, deleteTable, RULE_CHAINS } from './table.ts'
+import { declareTable, deleteTable, ruleChains } from './table.ts'
 
 const NOTHING: RulePart = { networks: [], attachments: [] }
 
@@ -136,7 +136,7 @@ function rulesAreWhole(nft: NetlinkSocket): boolean {
   const present = listRuleChains(nft, TABLE)
     .filter((chain) => chain !== USER_CHAIN)
     .sort()
-  const wanted = [...RULE_CHAINS].sort()
+  const wanted = [...ruleChains()].sort()
   return present.length === wanted.length && present.every((chain, i) => chain === wanted[i])
 }
 

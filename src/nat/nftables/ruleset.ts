@@ -35,7 +35,8 @@ export interface SetDefinition {
 export interface ChainDefinition {
   readonly name: string
   readonly hook?: { readonly type: 'nat' | 'filter'; readonly hooknum: number; readonly priority: number }
-  readonly rules: readonly (readonly Expression[])[]
+  /** Encoded only where they are written or counted: most calls just add elements. */
+  readonly rules: () => readonly (readonly Expression[])[]
 }
 
 // include/uapi/linux/netfilter.h, enum nf_inet_hooks; netfilter_ipv4.h, enum nf_ip_hook_priorities
@@ -100,14 +101,14 @@ export const SETS: readonly SetDefinition[] = [
 ]
 
 export const CHAINS: readonly ChainDefinition[] = [
-  { name: USER_CHAIN, rules: [] },
-  { name: 'publish', rules: FAMILIES.flatMap(publishRules) },
+  { name: USER_CHAIN, rules: () => [] },
+  { name: 'publish', rules: () => FAMILIES.flatMap(publishRules) },
   // A packet that belongs to no connection would leave with the container's own address.
-  { name: FROM.open, rules: [[...tracked('state', STATE.invalid), verdict('drop')]] },
-  { name: FROM.internal, rules: [[...inSet('within', ['iifname', 'oifname']), verdict('accept')], [verdict('drop')]] },
+  { name: FROM.open, rules: () => [[...tracked('state', STATE.invalid), verdict('drop')]] },
+  { name: FROM.internal, rules: () => [[...inSet('within', ['iifname', 'oifname']), verdict('accept')], [verdict('drop')]] },
   {
     name: TO.open,
-    rules: [
+    rules: () => [
       [...tracked('status', STATUS_DNAT), verdict('accept')],
       [...inSet('within', ['iifname', 'oifname']), verdict('accept')],
       ...FAMILIES.map((family) => [...familyIs(family), ...inSet(setNames(family).direct, flow(family)), verdict('accept')]),
@@ -115,32 +116,32 @@ export const CHAINS: readonly ChainDefinition[] = [
       [verdict('drop')],
     ],
   },
-  { name: TO.internal, rules: [[...inSet('within', ['iifname', 'oifname']), verdict('accept')], [verdict('drop')]] },
+  { name: TO.internal, rules: () => [[...inSet('within', ['iifname', 'oifname']), verdict('accept')], [verdict('drop')]] },
   {
     name: 'guard',
     hook: { type: 'filter', hooknum: HOOK.prerouting, priority: PRIORITY.raw },
     // route_localnet on a bridge lets 127.0.0.1 reach a container; without this, a container could send to the host's 127.0.0.1.
-    rules: [[...familyIs(4), ...startsWith('destination4', Uint8Array.of(127)), ...arrivedBy('is not', 'lo'), verdict('drop')]],
+    rules: () => [[...familyIs(4), ...startsWith('destination4', Uint8Array.of(127)), ...arrivedBy('is not', 'lo'), verdict('drop')]],
   },
   {
     name: 'prerouting',
     hook: { type: 'nat', hooknum: HOOK.prerouting, priority: PRIORITY.dstnat },
-    rules: [[...toThisHost(), verdict({ jump: 'publish' })]],
+    rules: () => [[...toThisHost(), verdict({ jump: 'publish' })]],
   },
   {
     name: 'output',
     hook: { type: 'nat', hooknum: HOOK.output, priority: PRIORITY.dstnat },
-    rules: [
+    rules: () => [
       // The kernel lets no packet from ::1 out of lo, so a translated one would be lost: who asks ::1 must be refused, and try 127.0.0.1.
       [...familyIs(6), ...startsWith('destination6', IPV6_LOOPBACK), verdict('return')],
       [...toThisHost(), verdict({ jump: 'publish' })],
     ],
   },
-  { name: 'postrouting', hook: { type: 'nat', hooknum: HOOK.postrouting, priority: PRIORITY.srcnat }, rules: postroutingRules() },
+  { name: 'postrouting', hook: { type: 'nat', hooknum: HOOK.postrouting, priority: PRIORITY.srcnat }, rules: postroutingRules },
   {
     name: 'forward',
     hook: { type: 'filter', hooknum: HOOK.forward, priority: PRIORITY.filter },
-    rules: [
+    rules: () => [
       [verdict({ jump: USER_CHAIN })],
       // Nearly every packet ends here. What no table of ours decided is still for other tables to decide.
       [...tracked('state', STATE.establishedOrRelated), verdict('accept')],

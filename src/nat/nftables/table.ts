@@ -52,12 +52,9 @@ export const HOST_BYTE_ORDER = Uint8Array.of(0, 4, 1, 0, 0, 0)
 
 const INET: TableDefinition = { family: NFPROTO_INET, name: TABLE, sets: SETS.map(layoutOf), chains: CHAINS, userChain: USER_CHAIN }
 
-/** @returns The chain of every rule that tsnet writes, in the order of the table. */
-export const RULE_CHAINS: readonly string[] = ruleChains(INET)
-
-/** @returns The chain of every rule of a table, in its order. */
-export function ruleChains({ chains }: TableDefinition): readonly string[] {
-  return chains.flatMap(({ name, rules }) => rules.map(() => name))
+/** @returns The chain of every rule of a table, in its order. @param table `inet tsnet` unless another is told */
+export function ruleChains({ chains }: TableDefinition = INET): readonly string[] {
+  return chains.flatMap(({ name, rules }) => rules().map(() => name))
 }
 
 /**
@@ -121,7 +118,7 @@ function declareChain({ name: table, family }: TableDefinition, { name, hook }: 
 /** In one transaction no packet sees the chain empty. */
 function writeRules({ name: table, family }: TableDefinition, { name, rules }: ChainDefinition): readonly Request[] {
   const flush = nftRequest(`flush the chain "${name}"`, NFT_MSG.DELRULE, { table: nftables.rule, value: { table, chain: name }, family })
-  const write = rules.map((expressions) =>
+  const write = rules().map((expressions) =>
     nftRequest(`write a rule of "${name}"`, NFT_MSG.NEWRULE, {
       table: nftables.rule,
       value: { table, chain: name, expressions },

@@ -63,12 +63,12 @@ export const SOURCE_GUARD: TableDefinition = {
   name: 'tsnet',
   sets: SETS,
   chains: [
-    { name: 'source-arp', rules: [...arpRules().map(of(ETHERTYPE.arp)), [drop]] },
-    { name: 'source-neighbour', rules: neighbourRules().map(of(ETHERTYPE.ip6)) },
-    { name: 'source-ip6', rules: [...ip6Rules().map(of(ETHERTYPE.ip6)), [drop]] },
+    { name: 'source-arp', rules: () => [...arpRules().map(of(ETHERTYPE.arp)), [drop]] },
+    { name: 'source-neighbour', rules: () => neighbourRules().map(of(ETHERTYPE.ip6)) },
+    { name: 'source-ip6', rules: () => [...ip6Rules().map(of(ETHERTYPE.ip6)), [drop]] },
     {
       name: 'source',
-      rules: [
+      rules: () => [
         [...portMaySend(ETHER.source, SET.macs, 'not in'), drop],
         of(ETHERTYPE.ip)([...own4(IP.source), accept]),
         of(ETHERTYPE.arp)([verdict({ jump: 'source-arp' })]),
@@ -79,13 +79,13 @@ export const SOURCE_GUARD: TableDefinition = {
     {
       name: 'prerouting',
       hook: { type: 'filter', hooknum: HOOK.prerouting, priority: NF_BR_PRI_NAT_DST_BRIDGED },
-      rules: [[...portIsIn(SET.guarded), verdict({ jump: 'source' })]],
+      rules: () => [[...portIsIn(SET.guarded), verdict({ jump: 'source' })]],
     },
     {
       name: 'input',
       hook: { type: 'filter', hooknum: HOOK.input, priority: NF_BR_PRI_NAT_DST_BRIDGED },
       // Frames for bridges themselves come by no other hook, or by none: that no MAC address is learned from those is an option of the bridge.
-      rules: [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop]],
+      rules: () => [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop]],
     },
   ],
 }
