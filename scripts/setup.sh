@@ -8,7 +8,7 @@ task=${1:-build}
 # command:package pairs; a path may be any file
 # Without a compiler the build works all the same: dist/bin/ gets shell scripts.
 build=()
-demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables tcpdump:tcpdump busybox:busybox nsenter:util-linux)
+demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables nft:nftables conntrack:conntrack tcpdump:tcpdump busybox:busybox nsenter:util-linux)
 test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux
   dbus-daemon:dbus-daemon dbus-send:dbus-bin make:make gcc:gcc /usr/include/stdlib.h:libc6-dev)
 vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
