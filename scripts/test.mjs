@@ -32,7 +32,7 @@ const ANY_BACKEND = [
 const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
 const preload = suite === 'unit' ? ['--require', './scripts/fixed-seed.cjs'] : []
 const run = (list, more = {}) =>
-  spawnSync(process.execPath, [...preload, '--test', '--test-concurrency=2', '--test-force-exit', '--test-reporter=spec', ...list], {
+  spawnSync(process.execPath, [...preload, '--test', '--test-concurrency=2', '--test-reporter=spec', ...list], {
     stdio: 'inherit',
     env: { ...env, ...more },
   }).status ?? 1
@@ -40,6 +40,6 @@ let status = run(files)
 const again = suite === 'netns' ? files.filter((file) => ANY_BACKEND.some((word) => file.includes(`--${word}.test`))) : []
 if (again.length > 0) {
   console.log('\nThe same with the native backend (TSNET_TEST_BACKEND=nftables):')
-  status ||= run(again, { TSNET_TEST_BACKEND: 'nftables' })
+  status = run(again, { TSNET_TEST_BACKEND: 'nftables' }) || status
 }
 process.exit(status)

@@ -1,5 +1,6 @@
 /** The command for people, on real namespaces, and together with a runtime. */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { addressIn, type CniDocument, type Host, hostTest, TSNET } from './host.ts'
 import type { Outcome } from './machine.ts'
@@ -211,10 +212,15 @@ hostTest('errors: one line with a hint, status 1, nothing changed', async (host,
   for (const [args, pattern] of cases) await t.test(`tsnet ${args}`, () => assert.match(refused(host, ...args.split(' ')).trimEnd(), pattern))
   await t.test('nothing changed', () => assert.deepEqual(snapshot(host), before))
   await t.test('without capabilities', () => {
-    const { status, stderr } = host.run(['setpriv', '--reuid', '65534', '--clear-groups', TSNET, 'attach', 'other'], { env: ENV })
+    // The checkout may lie in a folder that is closed to others.
+    host.sh(`mkdir /run/dist && mount --bind ${join(process.cwd(), 'dist')} /run/dist`)
+    const asNobody = (...args: readonly string[]) =>
+      host.run(['setpriv', '--reuid', '65534', '--clear-groups', '/run/dist/bin/tsnet', ...args], { env: ENV })
+    const { status, stderr } = asNobody('attach', 'other')
     assert.equal(status, 1)
     assert.match(stderr, /^tsnet: Cannot attach: the process lacks CAP_NET_ADMIN and CAP_SYS_ADMIN\. Hint: [^\n]*sudo[^\n]*\n$/)
-    assert.match(host.run(['setpriv', '--reuid', '65534', '--clear-groups', TSNET, 'ls'], { env: ENV }).stderr, /closed to this user\. Hint: .*sudo/)
+    assert.match(asNobody('ls').stderr, /closed to this user\. Hint: .*sudo/)
+    host.sh('umount /run/dist')
   })
   await t.test('a reader that stops reading', () =>
     assert.equal(host.run(['bash', '-c', `set -o pipefail; ${TSNET} ls --json | true`], { env: ENV }).stderr, ''),

@@ -150,7 +150,7 @@ export class Host extends Place {
   }
 
   async stop(): Promise<void> {
-    for (const place of [this, ...this.#containers]) await place.stopTalker()
+    for (const place of [this, ...this.#containers]) await place.endProcesses()
     await this.machine.stop()
     await this.outside.stop()
   }

@@ -29,6 +29,7 @@ export class Place {
   /** What stands before a command so that it runs here. */
   readonly entry: readonly string[]
   #talker: Talker | undefined
+  readonly #started = new Set<ChildProcess>()
 
   constructor(name: string, entry: readonly string[]) {
     this.name = name
@@ -75,12 +76,28 @@ export class Place {
   }
 
   start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
-    return spawn('setpriv', ['--pdeathsig', 'KILL', ...this.entry, ...argv], { env: { ...ENVIRONMENT, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...this.entry, ...argv], {
+      env: { ...ENVIRONMENT, ...env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
+    this.#started.add(child)
+    child.once('exit', () => this.#started.delete(child))
+    return child
   }
 
-  async stopTalker(): Promise<void> {
+  /** What a test has left running would keep its file from ending. */
+  async endProcesses(): Promise<void> {
     await this.#talker?.stop()
+    await Promise.all([...this.#started].map(end))
   }
+}
+
+/** Its own children may still hold its pipes. */
+async function end(child: ChildProcess): Promise<void> {
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  child.kill('SIGKILL')
+  await ended
+  for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy()
 }
 
 /** Owns a network and a mount namespace, with /run and /sys of its own, for as long as its process lives. */
@@ -124,7 +141,7 @@ export class Machine extends Place {
   }
 
   async stop(): Promise<void> {
-    await this.stopTalker()
+    await this.endProcesses()
     const ended = new Promise((resolve) => this.#holder.once('exit', resolve))
     this.#holder.kill('SIGKILL')
     await ended
