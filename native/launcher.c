@@ -129,6 +129,17 @@ static const char *bundle_path(const char *name)
     return path;
 }
 
+/* Says in the way of who has called why nothing can be run. what and hint hold nothing of the caller's. */
+__attribute__((noreturn)) static void give_up(const char *what, const char *reason, const char *hint)
+{
+    if (getenv("CNI_COMMAND") != NULL)
+        printf("{\"code\":999,\"msg\":\"Cannot run %s: %s\",\"details\":\"%s\"}\n", what, reason, hint);
+    else
+        fprintf(stderr, "tsnet: Cannot run %s: %s. Hint: %s\n", what, reason, hint);
+    fflush(stdout);
+    _exit(1);
+}
+
 /* Becomes node. words: what follows the bundle, ended by NULL. */
 __attribute__((noreturn)) static void become_node(const char *bundle, char *const words[])
 {
@@ -140,18 +151,14 @@ __attribute__((noreturn)) static void become_node(const char *bundle, char *cons
         _exit(1);
     argv[0] = TSNET_NODE;
     argv[1] = bundle_path(bundle);
+    if (access(argv[1], R_OK) != 0)
+        give_up(bundle, strerror(errno), "It was in " TSNET_DIST " when tsnet was built, or lies beside the folder of the program");
     memcpy(argv + 2, words, count * sizeof *argv);
     clean_environment();
     execv(TSNET_NODE, (char *const *)argv);
     argv[0] = "node";
     execvp("node", (char *const *)argv);
-    int reason = errno;
-    if (getenv("CNI_COMMAND") != NULL)
-        printf("{\"code\":999,\"msg\":\"Cannot run node: %s\",\"details\":\"It was %s when tsnet was built\"}\n", strerror(reason), TSNET_NODE);
-    else
-        fprintf(stderr, "tsnet: Cannot run node: %s. Hint: It was %s when tsnet was built\n", strerror(reason), TSNET_NODE);
-    fflush(stdout);
-    _exit(1);
+    give_up("node", strerror(errno), "It was " TSNET_NODE " when tsnet was built");
 }
 
 /* token: of a request that an agent may have begun, by which its work is recognised; else NULL. */

@@ -74,3 +74,14 @@ hostTest('loopback: ADD sets lo up, CHECK sees it, DEL leaves it, and it keeps a
   assert.equal(host.cni('ADD', { ...call, netns: '/run/netns/none' }).json.code, 8)
   assertNothingLeft(host)
 })
+
+hostTest('a program without its bundles says so in the words of the protocol, or in one line', (host) => {
+  const dist = TSNET.replace(/\/bin\/tsnet$/, '')
+  host.sh(`mkdir -p /run/copied && cp ${TSNET} /run/copied && mount -t tmpfs tmpfs ${dist}`)
+  const program = '/run/copied/tsnet'
+  const { status, json, stderr } = host.cni('ADD', { netns: host.container('c1'), program })
+  assert.deepEqual([status, json.code, json.msg, stderr], [1, 999, 'Cannot run cni.cjs: No such file or directory', ''])
+  const command = host.run([program, 'ls'])
+  assert.equal(command.status, 1)
+  assert.match(command.stderr, /^tsnet: Cannot run cli\.cjs: No such file or directory\. Hint: [^\n]*\n$/)
+})
