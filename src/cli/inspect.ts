@@ -1,5 +1,6 @@
 /** `tsnet inspect`: everything about the attachments of one container. */
 import type { CommandModule } from 'yargs'
+import { withBackend } from '../plan/backend.ts'
 import { readNetwork } from '../plan/network.ts'
 import { findAttachments, listAttachments, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, requireReadable, withContainer, withJson } from './options.ts'
@@ -21,7 +22,8 @@ export function inspectCommand(shell: Shell): CommandModule {
 }
 
 function inspect(args: Arguments, shell: Shell): void {
-  const { state, backend } = shell.openContext()
+  const context = shell.openContext()
+  const { state } = context
   requireReadable(state.root, 'inspect')
   const all = listAttachments(state)
   const wanted = String(args['container'])
@@ -29,8 +31,9 @@ function inspect(args: Arguments, shell: Shell): void {
   if (found.length === 0) throw nothingAttached('inspect', wanted, all)
   if (flag(args, 'json')) return shell.print(jsonOf(found))
   const texts = found.map((attachment) => {
-    const masquerade = readNetwork(state, attachment.owner.network)?.masquerade === true
-    return formatAttachment(shell.style, attachment, { backend: backend.name, masquerade })
+    const network = readNetwork(state, attachment.owner.network)
+    const { backend } = withBackend(context, network?.backend)
+    return formatAttachment(shell.style, attachment, { backend: backend.name, masquerade: network?.masquerade === true })
   })
   shell.print(texts.join('\n'))
 }

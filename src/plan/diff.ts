@@ -92,12 +92,18 @@ export function describeStep(step: Step): string {
     case 'addSourceRule':
       return `the policy rule for ${formatAddress(step.rule.source)} in the container`
     case 'writeRules':
-      return step.missing.length === 0 ? 'the rules' : `${step.missing.length} rules, the first is "${step.missing[0]}"`
+      return describeRules(step.missing)
     case 'guardSources':
-      return step.missing.length === 0 ? 'the guard of its sources' : `of the guard of its sources: ${step.missing.join(', ')}`
+      return step.missing.length === 0 ? 'the guard of its sources' : `the guard of its sources: ${step.missing.join(', ')}`
     case 'announce':
       return `the announcement of "${step.ifname}"`
   }
+}
+
+function describeRules(missing: readonly string[]): string {
+  const [first] = missing
+  if (first === undefined) return 'the rules'
+  return missing.length === 1 ? `the rule "${first}"` : `${missing.length} rules, the first is "${first}"`
 }
 
 function bridgeSteps(desired: Desired, observed: Observed): readonly Step[] {

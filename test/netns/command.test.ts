@@ -74,6 +74,10 @@ hostTest('tsnet attach by name, by path and by process id; ls, inspect, check an
     )
   })
 
+  await t.test('inspect names the rules that there are', () => {
+    assert.equal(host.run(['nft', 'list', 'table', 'inet', 'tsnet']).status, 0)
+    assert.match(must(host, 'inspect', 'web'), /^Way in\t.* -> nftables prerouting -> [\s\S]*^Way out\t.* -> nftables postrouting$/m)
+  })
   await t.test('inspect by name, path, process id and container id', () => {
     for (const text of ['database', 'db', '/run/netns/db', host.machine.path('/run/netns/db')])
       assert.match(must(host, 'inspect', text), /^Address\t10\.210\.0\.77\/22 {2}gateway 10\.210\.0\.1$/m)

@@ -296,8 +296,8 @@ hostTest('CHECK tells what the guard lacks, and repair makes it again', (host) =
     const { json } = host.cni('CHECK', { ...call, prevResult })
     assert.equal(json.code, 104, damage)
     assert.match(`${json.msg}${json.details}`, /guard of its sources/, damage)
-    assert.match(host.exec([TSNET, 'repair', '--dry-run']), /missing\tof the guard/)
-    assert.match(host.exec([TSNET, 'repair']), /c1\teth0\tnet\trepaired\tof the guard/, damage)
+    assert.match(host.exec([TSNET, 'repair', '--dry-run']), /missing\tthe guard/)
+    assert.match(host.exec([TSNET, 'repair']), /c1\teth0\tnet\trepaired\tthe guard/, damage)
     host.mustCni('CHECK', { ...call, prevResult })
     assert.equal(table(host), whole, damage)
   }
