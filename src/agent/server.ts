@@ -23,6 +23,12 @@ const TIDY_EVERY = 500
 /** Who waits is told that somebody is here. */
 const HELLO = encodeFrame(KIND.hello)
 
+/** A request that is complete, and has not been served. */
+export interface Waiting {
+  readonly connection: Connection
+  readonly frame: Frame
+}
+
 export interface ServerOptions {
   /** A socket that listens. */
   readonly listener: number
@@ -32,8 +38,8 @@ export interface ServerOptions {
   readonly userID: number
   /** Milliseconds without a request after which the server stops by itself; absent: never. */
   readonly idleMs?: number
-  /** Hears, before one is served, which frame that is and which wait behind it. */
-  readonly prepare: (waiting: readonly Frame[]) => void
+  /** Hears, before one is served, which that is and which wait behind it. */
+  readonly prepare: (waiting: readonly Waiting[]) => void
   /** Answers a complete frame. What it throws closes the connection. */
   readonly serve: (connection: Connection, frame: Frame) => void
   /** Gives memory back: a thread that never returns to its event loop is not asked to by V8. */
@@ -54,7 +60,7 @@ export function runServer(options: ServerOptions): 'stopped' | 'idle' {
     dropSlow(options, state)
     const next = state.queue.shift()
     if (next !== undefined) {
-      options.prepare([next, ...state.queue].map(({ frame }) => frame))
+      options.prepare([next, ...state.queue])
       serve(next, options)
       if (++served % TIDY_EVERY === 0) options.tidy()
       lastUse = now()
@@ -64,15 +70,10 @@ export function runServer(options: ServerOptions): 'stopped' | 'idle' {
   }
 }
 
-interface Pending {
-  readonly connection: Connection
-  readonly frame: Frame
-}
-
 class Connections implements Disposable {
   /** Those whose request is not complete. */
   arriving: Connection[] = []
-  readonly queue: Pending[] = []
+  readonly queue: Waiting[] = []
 
   get isFull(): boolean {
     const bytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0)
@@ -146,7 +147,7 @@ function dropSlow({ log }: ServerOptions, state: Connections): void {
 }
 
 /** Saying that it begins is how a request that nobody waits for any more is found out, before anything is changed. */
-function serve({ connection, frame }: Pending, options: ServerOptions): void {
+function serve({ connection, frame }: Waiting, options: ServerOptions): void {
   using _connection = connection
   if (connection.isHungUp() || !connection.send(encodeFrame(KIND.started)))
     return options.log.detail('dropped a request', { reason: 'nobody waits for it' })

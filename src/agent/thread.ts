@@ -2,11 +2,10 @@
 import { statSync } from 'node:fs'
 import { describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
-import type { Frame } from './connection.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
 import { type Log, type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
-import { runServer } from './server.ts'
+import { runServer, type Waiting } from './server.ts'
 import { type AgentStatus, Tally } from './status.ts'
 import { DeletionsTogether } from './together.ts'
 
@@ -76,7 +75,7 @@ export function runThread(options: ThreadOptions): string {
 }
 
 /** What fails here is done, or fails with its reason, when its own turn comes. */
-function prepare(together: DeletionsTogether, waiting: readonly Frame[], log: Log): void {
+function prepare(together: DeletionsTogether, waiting: readonly Waiting[], log: Log): void {
   try {
     const links = together.deleteLinks(waiting)
     if (links > 0) log.detail('deleted links together', { links })

@@ -8,6 +8,7 @@ import { deleteVeths } from '../plan/detach.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { Frame } from './connection.ts'
 import { decodeRequest, differenceOf, type Identity, KIND } from './frame.ts'
+import type { Waiting } from './server.ts'
 
 /** Beyond it one wait is long enough to be worth nothing, and the first caller waits for the links of all. */
 const MOST_LINKS = 64
@@ -23,11 +24,12 @@ export class DeletionsTogether {
   }
 
   /** @param waiting What is served next, and what waits behind it. @returns How many links were deleted together */
-  deleteLinks(waiting: readonly Frame[]): number {
-    const fresh = waiting.filter((frame) => !this.#seen.has(frame)).slice(0, MOST_LINKS)
+  deleteLinks(waiting: readonly Waiting[]): number {
+    const fresh = waiting.filter(({ frame }) => !this.#seen.has(frame)).slice(0, MOST_LINKS)
     if (fresh.length < 2) return 0
-    for (const frame of fresh) this.#seen.add(frame)
-    const owners = fresh.flatMap((frame) => this.#ownerOf(frame) ?? [])
+    for (const { frame } of fresh) this.#seen.add(frame)
+    // For whom nobody waits any more nothing is changed.
+    const owners = fresh.flatMap(({ frame, connection }) => (connection.isHungUp() ? [] : (this.#ownerOf(frame) ?? [])))
     return owners.length < 2 ? 0 : deleteVeths(owners)
   }
 
