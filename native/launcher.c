@@ -32,6 +32,18 @@ static struct {
     size_t size;
 } input;
 
+/* Plugin types that a bundle of their own holds; plugin types that are no command. */
+static const char *const own_types[] = {TSNET_OWN_TYPES NULL};
+static const char *const plugins_only[] = {TSNET_PLUGINS_ONLY NULL};
+
+static int is_one_of(const char *name, const char *const names[])
+{
+    for (size_t i = 0; names[i] != NULL; i++)
+        if (strcmp(name, names[i]) == 0)
+            return 1;
+    return 0;
+}
+
 static int starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
@@ -170,7 +182,7 @@ __attribute__((noreturn)) static void run_one_shot(char *entry, const char *toke
     else
         unsetenv("TSNET_REQUEST");
     restore_input();
-    become_node("cni.cjs", words);
+    become_node(is_one_of(entry, own_types) ? "cni.cjs" : "plugins.cjs", words);
 }
 
 /* The namespace is opened here, so that neither another mount namespace nor a path that changes matters. Returns -1 for none. */
@@ -255,16 +267,6 @@ static const char *try_agent(const char *command, const char *entry)
     _exit(write_all(1, response.output.data, response.output.size) == 0 ? (int)response.status : 1);
 }
 
-/* Whether the program is called by the name of a plugin type that is no command. */
-static int is_plugin_only(const char *entry)
-{
-    static const char *const types[] = {TSNET_PLUGINS_ONLY NULL};
-    for (size_t i = 0; types[i] != NULL; i++)
-        if (strcmp(entry, types[i]) == 0)
-            return 1;
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     static char tsnet[] = "tsnet";
@@ -272,7 +274,7 @@ int main(int argc, char **argv)
     char *entry = slash != NULL ? slash + 1 : argc > 0 && *argv[0] != '\0' ? argv[0] : tsnet;
     const char *command = getenv("CNI_COMMAND");
     occupy_standard_files();
-    if (command == NULL && !is_plugin_only(entry)) {
+    if (command == NULL && !is_one_of(entry, plugins_only)) {
         char *const none[] = {NULL};
         become_node("cli.cjs", argc > 0 ? argv + 1 : none);
     }

@@ -16,9 +16,6 @@ const dist = join(root, 'dist')
 const require = createRequire(import.meta.url)
 const { version } = require('../package.json')
 
-/** Names under which runtimes find the program; each becomes a plugin type of its own. */
-const PLUGIN_TYPES = ['tsnet', 'loopback']
-
 const options = (addonDir) => ({
   absWorkingDir: root,
   bundle: true,
@@ -36,9 +33,12 @@ const withYargs = {
   define: { 'import.meta.url': 'TSNET_YARGS_URL', 'import.meta.resolve': 'undefined' },
 }
 
+const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
+
 mkdirSync(join(dist, 'bin'), { recursive: true })
 /** What launcher and agent compare: an agent of another build is as good as none. */
-const buildID = `${version}-${await buildCached('cni', 'src/bin/cni.ts')}`
+const buildID = `${version}-${await buildCached('plugins', 'src/bin/plugins.ts')}`
+await buildCached('cni', 'src/bin/cni.ts')
 await build({
   ...options('.'),
   entryPoints: { agent: 'src/bin/agent.ts' },
@@ -138,9 +138,8 @@ async function buildLauncher() {
 #define TSNET_NODE ${quoteC(process.execPath)}
 #define TSNET_DIST ${quoteC(dist)}
 #define TSNET_BUILD ${quoteC(buildID)}
-#define TSNET_PLUGINS_ONLY ${PLUGIN_TYPES.slice(1)
-    .map((type) => `${quoteC(type)},`)
-    .join(' ')}
+#define TSNET_OWN_TYPES ${listC(OWN_TYPES)}
+#define TSNET_PLUGINS_ONLY ${listC(PLUGIN_TYPES.slice(1))}
 #define TSNET_VERSION_DOCUMENT ${quoteC(await versionDocument())}
 `
   const path = join(folder, 'config.h')
@@ -155,6 +154,11 @@ async function buildLauncher() {
   return undefined
 }
 
+/** The inside of a list of C string literals. */
+function listC(texts) {
+  return texts.map((text) => `${quoteC(text)},`).join(' ')
+}
+
 /** A C string literal. */
 function quoteC(text) {
   return `"${Buffer.from(text).reduce((all, byte) => all + (/[\w ./:-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`), '')}"`
@@ -162,9 +166,14 @@ function quoteC(text) {
 
 /** What the command VERSION prints, from the only place that knows. */
 async function versionDocument() {
-  const { outputFiles } = await build({ ...options('.'), entryPoints: ['src/cni/version.ts'], format: 'esm', write: false })
-  const module = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`)
-  return `${JSON.stringify(module.versionDocument())}\n`
+  const { versionDocument } = await load('src/cni/version.ts')
+  return `${JSON.stringify(versionDocument())}\n`
+}
+
+/** @returns What a module of the program exports. */
+async function load(path) {
+  const { outputFiles } = await build({ ...options('.'), entryPoints: [path], format: 'esm', write: false })
+  return import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`)
 }
 
 /** The prebuilt addon of this machine, from koffi's platform package. */
@@ -183,7 +192,8 @@ function entry(type) {
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS NODE_PATH
 node=${quoted(process.execPath)}
 [ -x "$node" ] || node=node
-${cli}exec "$node" ${quoted(join(dist, 'cni.cjs'))} "\${0##*/}"
+${cli}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
+exec "$node" ${quoted(dist)}/$bundle.cjs "\${0##*/}"
 `
 }
 

@@ -2,6 +2,7 @@
 import { describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { type Answer, answer } from '../plugins/answer.ts'
+import { findAnyPlugin } from '../plugins/reference.ts'
 import { adoptNetns, type Netns } from '../sys/netns.ts'
 import { now } from '../sys/time.ts'
 import type { Connection } from './connection.ts'
@@ -12,7 +13,7 @@ import type { Tally } from './status.ts'
 /** Who waits longer for a network's lock stands in the way of all others: one shot can wait. */
 const LOCK_TIMEOUT_MS = 200
 /** They leave nothing changed, and say nothing that a runtime need know. */
-const DECLINED = ['TSNET_LOCK_TIMEOUT', 'TSNET_ABANDONED']
+const DECLINED = ['TSNET_LOCK_TIMEOUT', 'TSNET_ABANDONED', 'TSNET_RESIDENT']
 
 export interface PerformOptions {
   /** The agent's own. */
@@ -56,8 +57,14 @@ export function perform(connection: Connection, payload: Buffer, { identity, con
 
 function answerWith({ token, entry, env, input }: Request, connection: Connection, context: PlanContext): Answer {
   const patience = { lockTimeoutMs: LOCK_TIMEOUT_MS, isWanted: () => !connection.isHungUp() }
-  const own: PlanContext = { ...context, state: { ...context.state, patience }, request: token, openNetns: (path) => passedNetns(connection, path) }
-  return answer({ entry, env, readInput: () => input }, () => own)
+  const own: PlanContext = {
+    ...context,
+    resident: true,
+    state: { ...context.state, patience },
+    request: token,
+    openNetns: (path) => passedNetns(connection, path),
+  }
+  return answer({ entry, find: findAnyPlugin, env, readInput: () => input }, () => own)
 }
 
 /** The path may mean something else here, or something else by now: only the descriptor counts. */

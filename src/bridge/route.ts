@@ -1,6 +1,6 @@
 /** Routes of an interface. */
 import { isErrno } from '../error.ts'
-import { addRoute, findLink, listRoutes, type ObservedRoute, removeRoute } from '../netlink/rtnetlink.ts'
+import { addRoute, findLink, listRoutes, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
 import { addressFromBytes, addressToBytes, type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
@@ -18,16 +18,14 @@ export interface RouteOptions {
   readonly scope?: number
 }
 
-/** Adds a route out of the link. @returns false when there was the same route */
+/** Adds a route out of the link. @returns false when there was one to the same destination */
 export function ensureRoute(rt: NetlinkSocket, index: number, options: RouteOptions): boolean {
-  const via = options.gateway === undefined ? '' : ` via ${formatAddress(options.gateway)}`
-  try {
-    addRoute(rt, `add the route to ${formatPrefix(options.destination)}${via}`, kernelRoute(index, options))
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false
-    throw error
-  }
+  return unlessThere(() => addRoute(rt, operation(options), kernelRoute(index, options)))
+}
+
+/** Adds a route out of the link beside others to the same destination. @returns false when there was the same route */
+export function ensureFirstRoute(rt: NetlinkSocket, index: number, options: RouteOptions): boolean {
+  return unlessThere(() => prependRoute(rt, operation(options), kernelRoute(index, options)))
 }
 
 /** @returns Whether there was such a route. */
@@ -63,6 +61,20 @@ export function defaultRouteMtu(rt: NetlinkSocket): number | undefined {
   const defaults = routesOf(rt, 0).filter((route) => route.destination.prefixLength === 0 && route.outputIndex !== 0)
   const best = defaults.sort((a, b) => a.destination.address.family - b.destination.address.family || (a.priority ?? 0) - (b.priority ?? 0))[0]
   return best && findLink(rt, best.outputIndex)?.mtu
+}
+
+function operation({ destination, gateway }: RouteOptions): string {
+  return `add the route to ${formatPrefix(destination)}${gateway === undefined ? '' : ` via ${formatAddress(gateway)}`}`
+}
+
+function unlessThere(add: () => void): boolean {
+  try {
+    add()
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return false
+    throw error
+  }
 }
 
 function kernelRoute(index: number, options: RouteOptions): ObservedRoute {

@@ -8,6 +8,7 @@ import { checkContainerID, type Environment } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
 import { readRecord } from '../plan/record.ts'
+import { findOwnPlugin } from '../plugins/registry.ts'
 import { runPlugin } from '../plugins/run.ts'
 import { type Attachment, isIn, listAttachments } from './attachments.ts'
 import { type Namespace, resolveNamespace } from './namespace.ts'
@@ -70,7 +71,7 @@ async function attach(args: Arguments, shell: Shell): Promise<void> {
   const containerID = chooseContainerID(namespace, listAttachments(context.state), wantedID)
   const owner: Owner = { network, containerID, ifname }
   const environment: Environment = { command: 'ADD', containerID, netns: namespace.path, ifname, path: '', args: '', netnsOverride: false }
-  const result = runPlugin({ entry: 'tsnet', environment, input: configure(definition, wishes, flag(args, 'guard')) }, context)
+  const result = runPlugin({ entry: 'tsnet', find: findOwnPlugin, environment, input: configure(definition, wishes, flag(args, 'guard')) }, context)
   const record = readRecord(context.state, owner)
   // A CNI result has no place for host ports, and a caller that left their choice to tsnet wants to know them.
   if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify({ ...Object(result), ports: record?.ports ?? [] }, undefined, 2)}\n`)

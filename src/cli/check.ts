@@ -3,6 +3,7 @@ import type { CommandModule } from 'yargs'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { ownerText } from '../plan/owner.ts'
+import { findOwnPlugin } from '../plugins/registry.ts'
 import { runPlugin } from '../plugins/run.ts'
 import { type Attachment, findAttachments, listAttachments, nothingAttached } from './attachments.ts'
 import { findNamespace } from './namespace.ts'
@@ -49,7 +50,12 @@ function checkOne(attachment: Attachment, path: string | undefined, context: Pla
   const environment = { command: 'CHECK', containerID, netns: path ?? record.netns.path, ifname, path: '', args: '', netnsOverride: false } as const
   try {
     runPlugin(
-      { entry: 'tsnet', environment, input: JSON.stringify({ cniVersion: '1.1.0', name: owner.network, type: 'tsnet', prevResult: {} }) },
+      {
+        entry: 'tsnet',
+        find: findOwnPlugin,
+        environment,
+        input: JSON.stringify({ cniVersion: '1.1.0', name: owner.network, type: 'tsnet', prevResult: {} }),
+      },
       context,
     )
     return { attachment }

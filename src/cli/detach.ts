@@ -1,6 +1,7 @@
 /** `tsnet detach`: a DEL of the plugin for everything that is attached to what a person names. */
 import type { CommandModule } from 'yargs'
 import { Attempts } from '../plan/detach.ts'
+import { findOwnPlugin } from '../plugins/registry.ts'
 import { runPlugin } from '../plugins/run.ts'
 import { type Attachment, findAttachments, listAttachments, narrow, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, withContainer, withJson, withNetwork } from './options.ts'
@@ -46,7 +47,10 @@ function detach(args: Arguments, shell: Shell): void {
         args: '',
         netnsOverride: false,
       } as const
-      runPlugin({ entry: 'tsnet', environment, input: JSON.stringify({ cniVersion: '1.1.0', name: network, type: 'tsnet' }) }, context)
+      runPlugin(
+        { entry: 'tsnet', find: findOwnPlugin, environment, input: JSON.stringify({ cniVersion: '1.1.0', name: network, type: 'tsnet' }) },
+        context,
+      )
       detached.push(attachment)
     })
   }

@@ -110,9 +110,14 @@ export function listRoutes(rt: NetlinkSocket, family: number): readonly Observed
   return rt.dump({ operation: 'list the routes', type: RTM_GETROUTE, body: (w) => encodeRoute(w, all, {}) }, (m) => decodeRoute(m.body))
 }
 
-/** @throws KernelError EEXIST when the same route exists, ENETUNREACH when its gateway is on no link */
+/** @throws KernelError EEXIST when there is one to the same destination, ENETUNREACH when its gateway is on no link */
 export function addRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
   rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeRoute(w, route, route.attributes) })
+}
+
+/** Puts the route before others to the same destination. @throws KernelError EEXIST when there is one that is the same in everything */
+export function prependRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
+  rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE, body: (w) => encodeRoute(w, route, route.attributes) })
 }
 
 /** @returns Whether there was such a route. */

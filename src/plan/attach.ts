@@ -70,6 +70,8 @@ export interface PlanContext extends SysctlFileContext {
   readonly openNetns: (path: string) => Netns
   /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */
   readonly request?: string
+  /** Of a process that serves others too: what waits for strangers is left to one shot (TSNET_RESIDENT). */
+  readonly resident?: boolean
 }
 
 /** @throws TsnetError when anything failed; then nothing is left of it */

@@ -6,6 +6,8 @@ import type { PlanContext } from '../plan/attach.ts'
 export interface PluginRequest {
   readonly environment: Environment
   readonly config: RawConfig
+  /** The configuration as it was sent, for a plugin that this one delegates to. */
+  readonly input: string
   readonly context: PlanContext
 }
 
@@ -17,3 +19,9 @@ export interface Plugin {
   gc(request: PluginRequest): void
   status(request: PluginRequest): void
 }
+
+/**
+ * @param entry The name under which the program was executed.
+ * @param type The configuration's type.
+ */
+export type FindPlugin = (entry: string, type: string) => Plugin

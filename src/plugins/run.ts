@@ -3,21 +3,22 @@ import type { JsonObject } from '../cni/json.ts'
 import { type Environment, parseConfig } from '../cni/request.ts'
 import { formatResult } from '../cni/result.ts'
 import type { PlanContext } from '../plan/attach.ts'
-import { findPlugin } from './registry.ts'
+import type { FindPlugin } from './plugin.ts'
 
 export interface Call {
   /** The name under which the program was executed. */
   readonly entry: string
+  readonly find: FindPlugin
   readonly environment: Environment
   /** All of standard input. */
   readonly input: string
 }
 
 /** @returns The result document of an ADD; nothing for the other commands. @throws TsnetError */
-export function runPlugin({ entry, environment, input }: Call, context: PlanContext): JsonObject | undefined {
+export function runPlugin({ entry, find, environment, input }: Call, context: PlanContext): JsonObject | undefined {
   const config = parseConfig(input, environment.command)
-  const plugin = findPlugin(entry, config.type)
-  const request = { environment, config, context }
+  const plugin = find(entry, config.type)
+  const request = { environment, config, input, context }
   switch (environment.command) {
     case 'ADD':
       return formatResult(plugin.add(request), config.cniVersion)

@@ -12,11 +12,15 @@ const PIPE_BUF = 4096
 /** sizeof(posix_spawn_file_actions_t) is 80 with glibc and with musl on 64 bit. */
 const FILE_ACTIONS_SIZE = 128
 
+const ENVIRONMENT = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
+
 export interface Program {
   /** Absolute path of the executable. */
   readonly path: string
   readonly args: readonly string[]
   readonly stdin?: string
+  /** Beside PATH and LC_ALL, which every program gets. */
+  readonly env?: Readonly<Record<string, string>>
   /** Milliseconds after which the program is killed. */
   readonly timeoutMs: number
 }
@@ -34,7 +38,7 @@ export interface RunningProgram {
   finish(): Outcome
 }
 
-/** Starts a program with an empty environment but PATH, feeds it `stdin`, and gathers what it prints. */
+/** Starts a program, feeds it `stdin`, and gathers what it prints. */
 export function startProgram(program: Program): RunningProgram {
   const [input, output, problems] = [openPipe(), openPipe(), openPipe()]
   const actions = new Uint8Array(FILE_ACTIONS_SIZE)
@@ -44,7 +48,8 @@ export function startProgram(program: Program): RunningProgram {
   libc.posix_spawn_file_actions_adddup2(actions, output.write, 1)
   libc.posix_spawn_file_actions_adddup2(actions, problems.write, 2)
   const argv = [program.path, ...program.args, null]
-  const code = libc.posix_spawn(pid, program.path, actions, null, argv, ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C', null])
+  const env = Object.entries({ ...ENVIRONMENT, ...program.env }).map(([name, value]) => `${name}=${value}`)
+  const code = libc.posix_spawn(pid, program.path, actions, null, argv, [...env, null])
   libc.posix_spawn_file_actions_destroy(actions)
   for (const fd of [input.read, output.write, problems.write]) closeSync(fd)
   if (code !== 0) {

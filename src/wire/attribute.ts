@@ -36,6 +36,10 @@ export function u8(type: number): Attribute<number> {
   return fixed(type, { size: 1, write: (w, value) => w.u8(value), read: (payload) => payload.readUInt8() })
 }
 
+export function u16(type: number): Attribute<number> {
+  return fixed(type, { size: 2, write: (w, value) => w.u16(value), read: (payload) => payload.readUInt16LE() })
+}
+
 export function u32(type: number): Attribute<number> {
   return fixed(type, { size: 4, write: (w, value) => w.u32(value), read: (payload) => payload.readUInt32LE() })
 }

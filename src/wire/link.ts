@@ -17,6 +17,7 @@ import {
   text,
   type UnknownAttribute,
   u8,
+  u16,
   u32,
 } from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
@@ -41,12 +42,19 @@ export interface LinkHeader {
 }
 
 /** `options` is struct br_boolopt_multi: values, then which of them count, 32 bits each. */
-const bridge = { forwardDelay: u32(1), stpState: u32(5), nfCallIptables: u8(36), nfCallIp6tables: u8(37), options: bytes(46) }
+const bridge = { forwardDelay: u32(1), stpState: u32(5), vlanFiltering: u8(7), nfCallIptables: u8(36), nfCallIp6tables: u8(37), options: bytes(46) }
 
 const bridgePort = { state: u8(1), hairpin: u8(4), isolated: u8(33) }
 
 /** The peer of a veth is a link message of its own, header included. */
 const veth = { peer: peer(1) }
+
+/** @see include/uapi/linux/if_link.h, MACVLAN_MODE_* */
+const macvlan = { mode: u32(1), broadcastQueueLength: u32(7) }
+/** @see include/uapi/linux/if_link.h, IPVLAN_MODE_* */
+const ipvlan = { mode: u16(1) }
+const vlan = { id: u16(1) }
+const vrf = { table: u32(1) }
 
 export type BridgeOptions = Infer<typeof bridge>
 export type BridgePort = Infer<typeof bridgePort>
@@ -56,6 +64,10 @@ export interface LinkInfo {
   readonly kind?: string
   readonly bridge?: BridgeOptions
   readonly veth?: { readonly peer?: PeerLink }
+  readonly macvlan?: Infer<typeof macvlan>
+  readonly ipvlan?: Infer<typeof ipvlan>
+  readonly vlan?: Infer<typeof vlan>
+  readonly vrf?: Infer<typeof vrf>
   readonly slaveKind?: string
   readonly bridgePort?: BridgePort
   readonly unknown?: readonly UnknownAttribute[]
@@ -65,10 +77,12 @@ export const link = {
   address: bytes(1),
   ifname: cstring(3),
   mtu: u32(4),
-  peerIndex: i32(5),
+  /** The other end of a veth, or the link below. */
+  linkIndex: i32(5),
   master: u32(10),
   /** In what a bridge tells of its ports, of family AF_BRIDGE. */
   protinfo: nested(12, bridgePort),
+  txQueueLength: u32(13),
   operstate: u8(16),
   linkinfo: linkInfo(18),
   netNsFd: u32(28),
@@ -110,15 +124,24 @@ function peer(type: number): Attribute<PeerLink> {
 
 /** The layout of IFLA_INFO_DATA depends on IFLA_INFO_KIND, which comes before it. */
 function linkInfo(type: number): Attribute<LinkInfo> {
-  const data = { bridge: nested(2, bridge), veth: nested(2, veth) }
+  const data = {
+    bridge: nested(2, bridge),
+    veth: nested(2, veth),
+    macvlan: nested(2, macvlan),
+    ipvlan: nested(2, ipvlan),
+    vlan: nested(2, vlan),
+    vrf: nested(2, vrf),
+  }
   const kind = text(1)
   const slaveKind = text(4)
   const slaveData = nested(5, bridgePort)
   const codec: Codec<LinkInfo> = {
     encode: (writer, value) => {
       if (value.kind !== undefined) encodeAttribute(writer, kind, value.kind)
-      if (value.bridge !== undefined) encodeAttribute(writer, data.bridge, value.bridge)
-      if (value.veth !== undefined) encodeAttribute(writer, data.veth, value.veth)
+      for (const [name, attribute] of Object.entries(data)) {
+        const options = value[name as keyof typeof data]
+        if (options !== undefined) encodeAttribute(writer, attribute as Attribute<object>, options)
+      }
       if (value.slaveKind !== undefined) encodeAttribute(writer, slaveKind, value.slaveKind)
       if (value.bridgePort !== undefined) encodeAttribute(writer, slaveData, value.bridgePort)
       for (const { type: other, payload } of value.unknown ?? []) encodeAttribute(writer, bytes(other), payload)
@@ -132,10 +155,10 @@ function linkInfo(type: number): Attribute<LinkInfo> {
   const decodeOne = (info: LinkInfo, { type: which, payload }: UnknownAttribute): LinkInfo => {
     if (which === kind.type) return { kind: kind.decode(payload) }
     if (which === slaveKind.type) return { slaveKind: slaveKind.decode(payload) }
-    if (which === 2 && info.kind === 'bridge') return { bridge: data.bridge.decode(payload) }
-    if (which === 2 && info.kind === 'veth') return { veth: data.veth.decode(payload) }
+    if (which === 2 && isKnown(info.kind)) return { [info.kind]: data[info.kind].decode(payload) }
     if (which === slaveData.type && info.slaveKind === 'bridge') return { bridgePort: slaveData.decode(payload) }
     return { unknown: [...(info.unknown ?? []), { type: which, payload }] }
   }
+  const isKnown = (name: string | undefined): name is keyof typeof data => name !== undefined && Object.hasOwn(data, name)
   return { type, nested: true, ...codec }
 }

@@ -1,0 +1,5 @@
+/** The CNI plugin of every type. */
+import { findAnyPlugin } from '../plugins/reference.ts'
+import { runOneShot } from './one-shot.ts'
+
+runOneShot(findAnyPlugin)

@@ -1,0 +1,74 @@
+/**
+ * What the plugins of a chain remember of an attachment, each for itself: enough to take back what ADD did when neither the
+ * namespace nor a prevResult is left, and to find by GC what no runtime knows any more.
+ *
+ *     <state>/chained/<type>/<network>/<containerID>:<ifname>.json
+ */
+import { join } from 'node:path'
+import type { Owner } from '../plan/owner.ts'
+import { namesIn, readWhole, removeFile, type StateFolder, writeWhole } from '../plan/state-folder.ts'
+import { bootId } from '../sys/boot.ts'
+import type { Netns } from '../sys/netns.ts'
+
+const FORMAT = 1
+const SUFFIX = '.json'
+
+/** @typeParam T What the plugin type remembers. */
+export interface BookEntry<T> extends Owner {
+  readonly netns: Pick<Netns, 'path' | 'inode'>
+  readonly bootId: string
+  readonly data: T
+}
+
+/** The entries of one plugin type; the entry is written before the first change that it is about. */
+export class AttachmentBook<T> {
+  readonly #state: StateFolder
+  readonly #type: string
+
+  constructor(state: StateFolder, type: string) {
+    this.#state = state
+    this.#type = type
+  }
+
+  write(owner: Owner, netns: Pick<Netns, 'path' | 'inode'>, data: T): void {
+    const { network, containerID, ifname } = owner
+    const entry = { format: FORMAT, network, containerID, ifname, netns: { path: netns.path, inode: netns.inode }, bootId: bootId(), data }
+    writeWhole(this.#path(owner), `${JSON.stringify(entry)}\n`)
+  }
+
+  /** @returns undefined when there is none, or none that can be read: DEL goes by names then. */
+  read(owner: Owner): BookEntry<T> | undefined {
+    const text = readWhole(this.#path(owner))
+    return text === undefined ? undefined : parse<T>(text)
+  }
+
+  remove(owner: Owner): void {
+    removeFile(this.#path(owner))
+  }
+
+  /** @returns Whose entries there are in a network, readable or not. */
+  owners(network: string): readonly Owner[] {
+    return namesIn(join(this.#folder(), network)).flatMap((name) => {
+      const colon = name.indexOf(':')
+      if (colon < 0 || !name.endsWith(SUFFIX)) return []
+      return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]
+    })
+  }
+
+  #folder(): string {
+    return join(this.#state.root, 'chained', this.#type)
+  }
+
+  #path({ network, containerID, ifname }: Owner): string {
+    return join(this.#folder(), network, `${containerID}:${ifname}${SUFFIX}`)
+  }
+}
+
+function parse<T>(text: string): BookEntry<T> | undefined {
+  try {
+    const entry = JSON.parse(text) as (BookEntry<T> & { readonly format?: number }) | null
+    return entry?.format === FORMAT ? entry : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,49 @@
+/** Delegation to the IPAM plugin that a configuration names: in this process where the program has its type, else to a program of CNI_PATH. */
+import { runForeignPlugin } from '../chained/foreign-plugin.ts'
+import { optionalObject, optionalString } from '../cni/json.ts'
+import { parseResult, type Result } from '../cni/result.ts'
+import { TsnetError } from '../error.ts'
+import type { PlanContext } from '../plan/attach.ts'
+import type { Plugin, PluginRequest } from './plugin.ts'
+
+const IN_PROCESS: ReadonlyMap<string, Plugin> = new Map([])
+
+/** The verbs of the plugin that `ipam.type` names, for one request. */
+export interface Ipam {
+  /** @throws TsnetError; then nothing is taken */
+  add(): Result
+  del(): void
+  check(): void
+  gc(): void
+  status(): void
+}
+
+/** @returns undefined when the configuration names no IPAM: the interface gets no address then. @throws TsnetError TSNET_CONFIG, CNI code 7 */
+export function ipamOf(request: PluginRequest): Ipam | undefined {
+  const type = optionalString(optionalObject(request.config.raw, 'ipam') ?? {}, 'type', 'ipam.') || undefined
+  if (type === undefined) return undefined
+  const plugin = IN_PROCESS.get(type)
+  return plugin === undefined ? foreign(type, request) : bound(plugin, request)
+}
+
+/** Leaves a request that may wait for strangers to a process of its own, before anything is changed. @throws TsnetError TSNET_RESIDENT */
+export function refuseResident({ resident }: PlanContext, what: string): void {
+  if (resident === true) throw new TsnetError('TSNET_RESIDENT', `Cannot serve a request that waits for ${what}`)
+}
+
+function bound(plugin: Plugin, request: PluginRequest): Ipam {
+  return {
+    add: () => plugin.add(request),
+    del: () => plugin.del(request),
+    check: () => plugin.check(request),
+    gc: () => plugin.gc(request),
+    status: () => plugin.status(request),
+  }
+}
+
+function foreign(type: string, { environment, config, input, context }: PluginRequest): Ipam {
+  refuseResident(context, `the program "${type}"`)
+  const run = () => runForeignPlugin({ type, environment, input, warn: context.warn })
+  const silent = () => void run()
+  return { add: () => parseResult(run(), config.cniVersion), del: silent, check: silent, gc: silent, status: silent }
+}

@@ -1,0 +1,12 @@
+/** All plugin types: tsnet's own, and those of containernetworking/plugins. */
+import type { FindPlugin, Plugin } from './plugin.ts'
+import { findOwnPlugin } from './registry.ts'
+import { OWN_TYPES } from './types.ts'
+
+const REFERENCE: ReadonlyMap<string, Plugin> = new Map([])
+
+/** An entry that was installed under a name of its own is what the configuration says. */
+export const findAnyPlugin: FindPlugin = (entry, type) => {
+  if (OWN_TYPES.some((own) => own === entry)) return findOwnPlugin(entry, type)
+  return REFERENCE.get(entry) ?? REFERENCE.get(type) ?? findOwnPlugin(type, type)
+}
