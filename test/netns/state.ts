@@ -17,7 +17,8 @@ export function rulesOf(host: Host): string {
   return `${iptablesRulesOf(host)}\n${tables.join('')}`
 }
 
-function iptablesRulesOf(host: Host): string {
+/** @returns The rules of both families and both variants of iptables, without counters, dates and tables that hold nothing. */
+export function iptablesRulesOf(host: Host): string {
   return SAVERS.filter((saver) => host.run(['test', '-x', `/usr/sbin/${saver}`]).status === 0)
     .map((saver) => {
       const lines = host.exec([saver]).split('\n')
@@ -86,8 +87,8 @@ export function sysctlFiles(host: Host): Readonly<Record<string, string>> {
   return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]))
 }
 
-/** What changes by itself goes: timers, carriers, which the kernel sees a moment later, and link-local addresses, which come to life after their link. */
-function withoutPassing(key: string, value: unknown): unknown {
+/** Leaves out what changes by itself: timers, carriers, which the kernel sees a moment later, and link-local addresses, which come to life after their link. */
+export function withoutPassing(key: string, value: unknown): unknown {
   if (/_timer$|^operstate$/.test(key)) return undefined
   if (key === 'flags' && Array.isArray(value)) return value.filter((flag) => !CARRIER.includes(flag))
   return Array.isArray(value)
