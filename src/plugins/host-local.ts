@@ -25,8 +25,7 @@ export const hostLocal: Plugin = {
     const netns = identifyNetns(request.environment.netns)
     const { request: token } = request.context
     const purpose = { ...(netns !== undefined && { netns }), ...(token !== undefined && { request: token }) }
-    using store = open(folder, request.context)
-    const leases = reserveAddresses(store, { holder: holderOf(request), purpose, sets, requested })
+    const leases = inStore(folder, request.context, (store) => reserveAddresses(store, { holder: holderOf(request), purpose, sets, requested }))
     const ips = leases.map(({ address, prefixLength, gateway }) => ({
       address: formatPrefix({ address, prefixLength }),
       gateway: formatAddress(gateway),
@@ -36,16 +35,17 @@ export const hostLocal: Plugin = {
   del: (request) => {
     const folder = folderOf(request)
     if (!isThere(folder)) return
-    using store = open(folder, request.context)
-    const held = store.heldBy(holderOf(request))
-    const own = held.filter(({ ifname }) => ifname !== undefined)
-    store.release(own.length > 0 ? own : held)
+    inStore(folder, request.context, (store) => {
+      const held = store.heldBy(holderOf(request))
+      const own = held.filter(({ ifname }) => ifname !== undefined)
+      // Files of old versions name only the container, so they are all that there is or nobody knows whose.
+      store.release(own.length > 0 ? own : held)
+    })
   },
   check: (request) => {
     const { folder, sets } = parseHostLocalConfig(request)
-    using store = isThere(folder) ? open(folder, request.context) : undefined
     const { containerID } = request.environment
-    const held = store?.heldBy(holderOf(request)) ?? []
+    const held = isThere(folder) ? inStore(folder, request.context, (store) => store.heldBy(holderOf(request))) : []
     if (held.length === 0) throw checkFailed(`host-local: Failed to find address added by container ${containerID}`)
     const { prevResult, cniVersion } = request.config
     if (prevResult === undefined) return
@@ -58,24 +58,30 @@ export const hostLocal: Plugin = {
     if (valid === undefined || !isThere(folder)) return
     const stays = ({ containerID, ifname }: IndexEntry) =>
       valid.some((other) => other.containerID === containerID && (ifname === undefined || other.ifname === ifname))
-    using store = open(folder, request.context)
-    store.release(store.all().filter((entry) => !stays(entry)))
+    inStore(folder, request.context, (store) => store.release(store.all().filter((entry) => !stays(entry))))
   },
   status: (request) => {
     const { folder, sets } = parseHostLocalConfig(request)
     refuseUnwritable(folder)
     if (!isThere(folder)) return
-    using store = open(folder, request.context)
-    const full = () => sets.find((set) => store.isFull(set))
-    const set = full() && store.releaseVanished().length > 0 ? full() : full()
+    const set = inStore(folder, request.context, (store) => sets.find((candidate) => store.isFull(candidate)))
     if (set !== undefined) throw notAvailable('TSNET_POOL_FULL', `no IP addresses available in range set: ${formatHostLocalSet(set)}`)
   },
 }
 
-function open(folder: NetworkFolder, { state }: PlanContext): ReservationStore {
-  const store = ReservationStore.open(folder, state.patience?.lockTimeoutMs ?? LOCK_TIMEOUT_MS)
-  if (state.patience?.isWanted() ?? true) return store
-  store[Symbol.dispose]()
+/** @throws TsnetError TSNET_DATA_DIR, CNI code 5, when a file cannot be read or written */
+function inStore<T>(folder: NetworkFolder, { state }: PlanContext, act: (store: ReservationStore) => T): T {
+  const { lockTimeoutMs = LOCK_TIMEOUT_MS, isWanted } = state.patience ?? {}
+  try {
+    using store = ReservationStore.open(folder, lockTimeoutMs)
+    if (isWanted?.() ?? true) return act(store)
+  } catch (cause) {
+    if (!(cause instanceof Error && 'syscall' in cause)) throw cause
+    throw new TsnetError('TSNET_DATA_DIR', `Cannot keep addresses in ${JSON.stringify(join(folder.dataDir, folder.network))}`, {
+      cniCode: CNI_CODE.io,
+      cause,
+    })
+  }
   throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${folder.network}": nobody waits for the answer any more`, {
     cniCode: CNI_CODE.tryAgain,
   })

@@ -1,10 +1,12 @@
 /** The reservations of a network: the files, which are the truth, and the index, which spares reading them. Open means locked. */
 import { join } from 'node:path'
+import { ErrorList } from '../../error.ts'
 import { vanishedNetns } from '../../sys/netns-identity.ts'
-import { formatAddress } from '../../wire/ip-address.ts'
-import { type RangeSet, slotCount, slotOf } from '../range.ts'
+import { formatAddress, parseAddress } from '../../wire/ip-address.ts'
+import { type RangeSet, rangeWith } from '../range.ts'
 import { HolderIndex, type IndexEntry } from './holder-index.ts'
 import { type Holder, ReservationFolder } from './reservation-folder.ts'
+import { addressesAfter } from './round-robin.ts'
 
 /** Nobody takes that long between making a file and writing into it, which happens under the lock anyway. */
 const EMPTY_AGE_MS = 10_000
@@ -21,8 +23,12 @@ export interface NetworkFolder {
 export class ReservationStore implements Disposable {
   readonly folder: ReservationFolder
   readonly #index: HolderIndex
-  /** What the folder was like when the index last described it; undefined while it does not. */
+  /** Whether the index describes the folder. */
   #complete: boolean
+  /** What reading every file has shown; undefined where the index was enough. */
+  #read: readonly IndexEntry[] | undefined
+  /** Reserved, and not yet in the index: a process that is killed now must not leave a mark that says it is complete. */
+  readonly #unrecorded = new Set<string>()
 
   private constructor(folder: ReservationFolder, index: HolderIndex) {
     this.folder = folder
@@ -46,66 +52,83 @@ export class ReservationStore implements Disposable {
 
   /** @returns What an interface of a container has, files of old versions included, which name only the container. */
   heldBy({ containerID, ifname }: Holder): readonly IndexEntry[] {
-    const find = () => this.#index.entriesOf(containerID).filter((entry) => entry.ifname === undefined || entry.ifname === ifname)
-    if (!this.#complete) this.#rebuild()
+    const find = () =>
+      (this.#read?.filter((entry) => entry.containerID === containerID) ?? this.#index.entriesOf(containerID)).filter(
+        (entry) => entry.ifname === undefined || entry.ifname === ifname,
+      )
+    if (!this.#complete) this.#readFiles()
     const entries = find()
     if (entries.every((entry) => this.#isStill(entry))) return entries
-    this.#rebuild()
+    this.#readFiles()
     return find()
   }
 
   /** @returns All reservations. */
   all(): readonly IndexEntry[] {
-    if (!this.#complete) this.#rebuild()
-    return this.#index.all()
+    if (!this.#complete) this.#readFiles()
+    return this.#read ?? this.#index.all()
+  }
+
+  /** @returns The stamp of the file; undefined when the address is taken. It is the caller's to record or to release. */
+  reserve(address: string, holder: Required<Holder>): string | undefined {
+    this.#unrecorded.add(address)
+    const stamp = this.folder.reserve(address, holder)
+    if (stamp === undefined) this.#unrecorded.delete(address)
+    return stamp
   }
 
   /** Writes down what a container has now. */
   record(containerID: string, change: (entries: readonly IndexEntry[]) => readonly IndexEntry[]): void {
     this.#index.update(containerID, change)
-    if (this.#complete) this.#index.setMark(this.folder.mark())
+    this.#read = undefined
+    this.#unrecorded.clear()
+    this.#setMark()
   }
 
   /**
    * Gives addresses back whose files are still those that the entries are about.
    * @returns Those that were given back. Not even a full disk keeps them: an index that cannot be written is made anew by the next call.
+   * @throws ErrorList after all others were given back
    */
   release(entries: readonly IndexEntry[]): readonly IndexEntry[] {
-    const released = entries.filter((entry) => {
-      if (!this.#isStill(entry)) return false
-      this.folder.release(entry.address)
-      return true
-    })
+    const released: IndexEntry[] = []
+    const errors: unknown[] = []
+    for (const entry of entries) {
+      try {
+        if (!this.#isStill(entry)) continue
+        this.folder.release(entry.address)
+        this.#unrecorded.delete(entry.address)
+        released.push(entry)
+      } catch (error) {
+        errors.push(error)
+      }
+    }
     try {
-      this.#forget(entries)
+      this.#forget(released)
     } catch {
       this.#complete = false
     }
+    if (errors.length > 0) throw new ErrorList(`Cannot give back addresses of "${this.folder.path}"`, errors)
     return released
   }
 
   /**
-   * Gives back what was reserved for namespaces that are gone. Of what another program has reserved nobody knows the namespace.
    * @param spared A container that is being served.
+   * @returns What was reserved for namespaces that are gone. Of what another program has reserved nobody knows the namespace.
    */
-  releaseVanished(spared?: string): readonly IndexEntry[] {
-    const entries = this.all().filter(({ containerID }) => containerID !== spared)
+  vanished(spared?: string): readonly IndexEntry[] {
     const hasVanished = vanishedNetns()
-    return this.release(entries.filter(({ purpose }) => purpose?.netns !== undefined && hasVanished(purpose.netns)))
+    return this.all().filter(({ containerID, purpose }) => containerID !== spared && purpose?.netns !== undefined && hasVanished(purpose.netns))
   }
 
-  /** @returns Whether every address of a set has a file. */
+  /** @returns Whether no address of a set can be had, not even one of a namespace that is gone. */
   isFull(set: RangeSet): boolean {
-    const names = new Set(this.folder.names())
-    return set.every((range) => {
-      if (slotCount(range) > BigInt(names.size)) return false
-      const { family } = range.first
-      for (let value = range.first.value; value <= range.last.value; value++) {
-        const address = { family, value }
-        if (slotOf(range, address) !== undefined && !names.has(formatAddress(address))) return false
-      }
-      return true
-    })
+    const taken = new Set(this.folder.names())
+    for (const { address } of addressesAfter(set, undefined)) {
+      if (!taken.has(formatAddress(address))) return false
+    }
+    const gone = this.vanished().flatMap(({ address }) => parseAddress(address) ?? [])
+    return !gone.some((address) => rangeWith(set, address) !== undefined)
   }
 
   [Symbol.dispose](): void {
@@ -116,33 +139,43 @@ export class ReservationStore implements Disposable {
     return this.folder.read(address)?.stamp === stamp
   }
 
-  #forget(entries: readonly IndexEntry[]): void {
-    const gone = new Set(entries.map(({ address }) => address))
+  #forget(released: readonly IndexEntry[]): void {
+    if (released.length === 0) return
+    const gone = new Set(released.map(({ address }) => address))
     const without = (all: readonly IndexEntry[]) => all.filter(({ address }) => !gone.has(address))
-    if (entries.length > MANY) this.#index.replace(without(this.#index.all()))
-    else for (const containerID of new Set(entries.map((entry) => entry.containerID))) this.#index.update(containerID, without)
-    if (this.#complete && entries.length > 0) this.#index.setMark(this.folder.mark())
+    this.#read &&= without(this.#read)
+    if (released.length > MANY) this.#index.replace(without(this.#index.all()))
+    else for (const containerID of new Set(released.map((entry) => entry.containerID))) this.#index.update(containerID, without)
+    this.#setMark()
+  }
+
+  #setMark(): void {
+    if (this.#complete && this.#unrecorded.size === 0) this.#index.setMark(this.folder.mark())
   }
 
   /** Reads every file, and reclaims those that are empty: somebody was killed, or the disk was full, before a word was written. */
-  #rebuild(): void {
+  #readFiles(): void {
     const known = new Map(this.#index.all().map((entry) => [entry.address, entry]))
     let complete = true
     const entries = this.folder.names().flatMap((name): readonly IndexEntry[] => {
       const file = this.folder.read(name)
-      if (file === undefined) return []
-      if (file.holder === undefined) {
-        if (file.ageMs > EMPTY_AGE_MS) this.folder.release(name)
-        else complete = false
+      if (file?.holder === undefined) {
+        if (file !== undefined && file.ageMs > EMPTY_AGE_MS) this.folder.release(name)
+        else if (file !== undefined) complete = false
         return []
       }
       const former = known.get(name)
-      return [
-        { address: name, stamp: file.stamp, ...file.holder, ...(former?.stamp === file.stamp && former.purpose && { purpose: former.purpose }) },
-      ]
+      const purpose = former?.stamp === file.stamp ? former.purpose : undefined
+      return [{ address: name, stamp: file.stamp, ...file.holder, ...(purpose && { purpose }) }]
     })
-    this.#index.replace(entries)
-    this.#complete = complete
-    if (complete) this.#index.setMark(this.folder.mark())
+    this.#read = entries
+    try {
+      this.#index.replace(entries)
+      this.#complete = complete
+      this.#setMark()
+    } catch {
+      // What was read serves this call; a full disk must not keep it from giving addresses back.
+      this.#complete = false
+    }
   }
 }

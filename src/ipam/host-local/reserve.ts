@@ -86,7 +86,7 @@ function reserveIn(store: ReservationStore, request: SetRequest): Reserved {
   if (wish !== undefined) return reserveWish(store, request, wish)
   const found = nextFree(store, request)
   if (found !== undefined) return found
-  if (store.releaseVanished(request.holder.containerID).length > 0) {
+  if (reclaim(store, request)) {
     const reclaimed = nextFree(store, request)
     if (reclaimed !== undefined) return reclaimed
   }
@@ -100,8 +100,8 @@ function reserveWish(store: ReservationStore, request: SetRequest, wish: IpAddre
   const { set, holder } = request
   const range = rangeWith(set, wish)
   if (range === undefined) throw refuseWish(`requested ip ${formatAddress(wish)} is subnet's gateway`)
-  const reserve = () => store.folder.reserve(formatAddress(wish), holder)
-  const stamp = reserve() ?? (store.releaseVanished(holder.containerID).length > 0 ? reserve() : undefined)
+  const reserve = () => store.reserve(formatAddress(wish), holder)
+  const stamp = reserve() ?? (reclaim(store, request) ? reserve() : undefined)
   if (stamp !== undefined) return reservedOf(request, range, { address: wish, stamp })
   throw new TsnetError(
     'TSNET_ADDRESS_TAKEN',
@@ -112,6 +112,11 @@ function reserveWish(store: ReservationStore, request: SetRequest, wish: IpAddre
   )
 }
 
+/** @returns Whether there is more to be had than before. */
+function reclaim(store: ReservationStore, { holder }: ReserveRequest): boolean {
+  return store.release(store.vanished(holder.containerID)).length > 0
+}
+
 function nextFree(store: ReservationStore, request: SetRequest): Reserved | undefined {
   const { set, setIndex, holder } = request
   let taken: ReadonlySet<string> | undefined
@@ -119,7 +124,7 @@ function nextFree(store: ReservationStore, request: SetRequest): Reserved | unde
   for (const { range, address } of addressesAfter(set, store.folder.lastReserved(setIndex))) {
     const name = formatAddress(address)
     if (taken?.has(name)) continue
-    const stamp = store.folder.reserve(name, holder)
+    const stamp = store.reserve(name, holder)
     if (stamp !== undefined) return reservedOf(request, range, { address, stamp })
     if (++tries === TRIES) taken = new Set(store.folder.names())
   }
