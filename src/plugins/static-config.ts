@@ -8,8 +8,6 @@ import { containsAddress, type IpAddress, type IpPrefix, parseAddress, parsePref
 import type { PluginRequest } from './plugin.ts'
 
 export interface StaticAddress {
-  /** As it was written. */
-  readonly text: string
   readonly prefix: IpPrefix
   readonly gateway?: IpAddress
 }
@@ -74,7 +72,7 @@ function withGateways(addresses: readonly StaticAddress[], { gateway }: CniArgs)
 function cidr(text: string, wish: string): StaticAddress {
   const prefix = parsePrefix(text)
   if (prefix === undefined) throw invalid(`${wish}, got: '${text}'`)
-  return { text, prefix }
+  return { prefix }
 }
 
 function invalid(message: string): TsnetError {

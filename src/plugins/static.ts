@@ -28,8 +28,8 @@ export const staticAddresses: Plugin = {
   status: (request) => void parseStaticConfig(request),
 }
 
-function ipOf({ text, gateway }: StaticAddress) {
-  return { address: text, ...(gateway !== undefined && { gateway: formatAddress(gateway) }) }
+function ipOf({ prefix, gateway }: StaticAddress) {
+  return { address: formatPrefix(prefix), ...(gateway !== undefined && { gateway: formatAddress(gateway) }) }
 }
 
 function normal(text: string): string {
