@@ -64,7 +64,7 @@ export class ReservationFolder implements Disposable {
    * @throws TsnetError TSNET_LOCK_TIMEOUT, CNI code 11; TSNET_LOCK, CNI code 5
    */
   static open(path: string, timeoutMs: number): ReservationFolder {
-    mkdirSync(path, { recursive: true, mode: 0o755 })
+    makeFolder(path)
     return new ReservationFolder(path, lockFile(join(path, 'lock'), { timeoutMs }))
   }
 
@@ -146,6 +146,17 @@ export class ReservationFolder implements Disposable {
     if (this.#draft === undefined) return
     unlinkIfThere(join(this.path, DRAFT))
     this.#draft = undefined
+  }
+}
+
+/** Only where what is above is missing too node is asked for all of it: of a file system that is read-only it would say that nothing is there. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o755 })
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return
+    if (!isErrno(error, 'ENOENT')) throw error
+    mkdirSync(path, { recursive: true, mode: 0o755 })
   }
 }
 
