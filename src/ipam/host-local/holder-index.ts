@@ -10,6 +10,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../../error.ts'
+import { bootId } from '../../sys/boot.ts'
 import type { NetnsIdentity } from '../../sys/netns-identity.ts'
 import type { Holder } from './reservation-folder.ts'
 
@@ -41,12 +42,13 @@ export class HolderIndex {
 
   /** @returns The folder's mark when the index was last complete. */
   mark(): string | undefined {
-    const state = parse(this.#read(STATE)) as { readonly format?: unknown; readonly mark?: unknown } | undefined
-    return state?.format === FORMAT && typeof state.mark === 'string' ? state.mark : undefined
+    const state = parse(this.#read(STATE)) as { readonly format?: unknown; readonly mark?: unknown; readonly bootId?: unknown } | null | undefined
+    // Nothing is synced: after a loss of power the mark may be on the disk, and what it stands for not.
+    return state?.format === FORMAT && state.bootId === bootId() && typeof state.mark === 'string' ? state.mark : undefined
   }
 
   setMark(mark: string): void {
-    this.#write(STATE, JSON.stringify({ format: FORMAT, mark }))
+    this.#write(STATE, JSON.stringify({ format: FORMAT, bootId: bootId(), mark }))
   }
 
   /** @returns What a container has, in the index's opinion. */

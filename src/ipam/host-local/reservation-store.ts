@@ -8,6 +8,8 @@ import { HolderIndex, type IndexEntry } from './holder-index.ts'
 import { type Holder, ReservationFolder } from './reservation-folder.ts'
 import { addressesAfter } from './round-robin.ts'
 
+/** In the folder of all networks: no network has such a name, and the reference plugin never looks at it. */
+export const INDEX_FOLDER = '.tsnet'
 /** Nobody takes that long between making a file and writing into it, which happens under the lock anyway. */
 const EMPTY_AGE_MS = 10_000
 /** From here on writing the whole index is cheaper than to change it container by container. */
@@ -43,7 +45,7 @@ export class ReservationStore implements Disposable {
   static open({ dataDir, network }: NetworkFolder, timeoutMs: number): ReservationStore {
     const folder = ReservationFolder.open(join(dataDir, network), timeoutMs)
     try {
-      return new ReservationStore(folder, new HolderIndex(join(dataDir, '.tsnet', network)))
+      return new ReservationStore(folder, new HolderIndex(join(dataDir, INDEX_FOLDER, network)))
     } catch (error) {
       folder[Symbol.dispose]()
       throw error

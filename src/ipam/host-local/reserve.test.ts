@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { TsnetError } from '../../error.ts'
+import { lockFile } from '../../sys/lock.ts'
 import type { NetnsIdentity } from '../../sys/netns-identity.ts'
 import { identifyNetns } from '../../sys/netns-identity.ts'
 import { formatAddress, parseAddress } from '../../wire/ip-address.ts'
 import type { Purpose } from './holder-index.ts'
 import { parseHostLocalSets } from './range-sets.ts'
+import { releaseVanished } from './release-vanished.ts'
 import { ReservationStore } from './reservation-store.ts'
 import { reserveAddresses } from './reserve.ts'
 
@@ -228,4 +230,31 @@ test("a symbolic link in the folder is nobody's reservation, and is not followed
   assert.deepEqual(net.held('b'), [])
   assert.deepEqual(net.add('c'), ['10.0.0.4', 'fd00::3'])
   assert.equal(readFileSync(join(net.dataDir, 'elsewhere'), 'utf8'), 'b\r\neth0')
+})
+
+test('releaseVanished() gives back what namespaces that are gone had, in every network, and nothing else', (t) => {
+  const net = new Network(t)
+  assert.deepEqual(releaseVanished({ dataDir: net.dataDir, timeoutMs: 1000 }), [])
+  net.add('a', FORMER_BOOT)
+  net.add('b')
+  net.foreign('10.0.0.6', 'c\r\neth0')
+  const other = { holder: { containerID: 'd', ifname: 'eth1' }, purpose: GONE, sets: SETS, requested: [] }
+  {
+    using store = ReservationStore.open({ dataDir: net.dataDir, network: 'other' }, 1000)
+    reserveAddresses(store, other)
+  }
+  assert.deepEqual(releaseVanished({ dataDir: net.dataDir, network: 'other', timeoutMs: 1000 }), [
+    { network: 'other', address: '10.0.0.2', containerID: 'd', ifname: 'eth1' },
+    { network: 'other', address: 'fd00::2', containerID: 'd', ifname: 'eth1' },
+  ])
+  rmSync(join(net.dataDir, 'other'), { recursive: true })
+  const addresses = () => releaseVanished({ dataDir: net.dataDir, timeoutMs: 1000 }).map(({ address, containerID }) => `${address} ${containerID}`)
+  assert.deepEqual(addresses(), ['10.0.0.2 a', 'fd00::2 a'])
+  assert.deepEqual(addresses(), [])
+  assert.deepEqual(readdirSync(join(net.dataDir, '.tsnet')), ['net'])
+  assert.deepEqual(net.held('b').length, 2)
+  assert.deepEqual(net.held('c'), ['10.0.0.6'])
+  const lock = lockFile(join(net.folder, 'lock'))
+  assert.throws(() => releaseVanished({ dataDir: net.dataDir, timeoutMs: 1 }), { code: 'TSNET_SEVERAL' })
+  lock[Symbol.dispose]()
 })
