@@ -34,6 +34,8 @@ const STATE = 'state'
 const FORMAT = 1
 
 export class HolderIndex {
+  /** Whether something was found that cannot be read: what it said is missing in the answers. */
+  broken = false
   readonly #path: string
 
   constructor(path: string) {
@@ -69,7 +71,7 @@ export class HolderIndex {
     this.#writeBucket(name, [...others, ...own])
   }
 
-  /** Takes the place of everything. */
+  /** Takes the place of everything, also of what could not be read. */
   replace(entries: readonly IndexEntry[]): void {
     const buckets = new Map<string, IndexEntry[]>(namesIn(this.#path).map((name) => [name, []]))
     for (const entry of entries) {
@@ -79,11 +81,15 @@ export class HolderIndex {
       else bucket.push(entry)
     }
     for (const [name, bucket] of buckets) this.#writeBucket(name, bucket)
+    this.broken = false
   }
 
   #bucket(name: string): readonly IndexEntry[] {
-    const entries = parse(this.#read(name))
-    return Array.isArray(entries) ? entries.filter(isEntry) : []
+    const text = this.#read(name)
+    const entries = text === undefined ? [] : parse(text)
+    if (Array.isArray(entries) && entries.every(isEntry)) return entries
+    this.broken = true
+    return []
   }
 
   #writeBucket(name: string, entries: readonly IndexEntry[]): void {

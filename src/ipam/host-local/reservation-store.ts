@@ -60,7 +60,7 @@ export class ReservationStore implements Disposable {
       )
     if (!this.#complete) this.#readFiles()
     const entries = find()
-    if (entries.every((entry) => this.#isStill(entry))) return entries
+    if (!this.#index.broken && entries.every((entry) => this.#isStill(entry))) return entries
     this.#readFiles()
     return find()
   }
@@ -68,7 +68,10 @@ export class ReservationStore implements Disposable {
   /** @returns All reservations. */
   all(): readonly IndexEntry[] {
     if (!this.#complete) this.#readFiles()
-    return this.#read ?? this.#index.all()
+    const entries = this.#read ?? this.#index.all()
+    if (!this.#index.broken) return entries
+    this.#readFiles()
+    return this.#read ?? []
   }
 
   /** @returns The stamp of the file; undefined when the address is taken. It is the caller's to record or to release. */

@@ -98,3 +98,33 @@ for (const torn of [false, true]) {
     for (const call of [add('c'), del('a')]) assert.ok(survive(call, torn) > 5)
   })
 }
+
+test('a full disk refuses a reservation wholly, and keeps none from being given back', () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'host-local-full-'))
+  const folder = join(dataDir, 'net')
+  const open = (act: Call) => {
+    using store = ReservationStore.open({ dataDir, network: 'net' }, 1000)
+    act(store)
+  }
+  try {
+    for (const id of ['a', 'b']) open(add(id))
+    writeFileSync(join(folder, '10.0.0.4'), 'foreign\r\neth0')
+    const before = byFiles(folder)
+    const { writeFileSync: write } = fs
+    mock.method(fs, 'writeFileSync', (path: string, text: string, how: object) => {
+      write(path, text.slice(0, 0), how)
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' })
+    })
+    assert.throws(() => open(add('c')), { code: 'ENOSPC' })
+    assert.deepEqual(byFiles(folder), before)
+    for (const id of ['a', 'foreign']) open(del(id))
+    assert.deepEqual(byFiles(folder), ['10.0.0.3 b eth0', 'fd00::3 b eth0'])
+    mock.restoreAll()
+    open(del('b'))
+    assert.deepEqual(byFiles(folder), [])
+    open(add('c'))
+  } finally {
+    mock.restoreAll()
+    rmSync(dataDir, { recursive: true })
+  }
+})
