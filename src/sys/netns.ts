@@ -82,14 +82,6 @@ export function findNetns({ path, inode }: Pick<Netns, 'path' | 'inode'>): Netns
   return found === undefined ? undefined : openNetns(found)
 }
 
-/** @returns A path to every network namespace that a process is in, by inode. */
-export function processNamespaces(): ReadonlyMap<number, string> {
-  const paths = readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? [`/proc/${name}/ns/net`] : []))
-  return new Map(
-    paths.flatMap((path) => [[inodeOf(path), path] as const]).filter((entry): entry is readonly [number, string] => entry[0] !== undefined),
-  )
-}
-
 /** @returns undefined for a process that has ended or that this one may not look at. */
 function inodeOf(path: string): number | undefined {
   try {

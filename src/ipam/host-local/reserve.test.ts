@@ -19,7 +19,7 @@ const LIVING = identifyNetns(`/proc/${process.pid}/ns/net`) as NetnsIdentity
 const FORMER_BOOT: Purpose = { netns: { ...LIVING, bootId: 'another' } }
 const GONE: Purpose = { netns: { ...LIVING, path: '/run/netns/none', inode: 1 } }
 /** The kernel has given the number to another one meanwhile. */
-const REPLACED: Purpose = { netns: { ...LIVING, cookie: '0' } }
+const REPLACED: Purpose = { netns: { ...LIVING, cookie: '0', since: '0' } }
 
 /** Each call opens and locks the folder anew, as processes do. */
 class Network {
