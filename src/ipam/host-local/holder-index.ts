@@ -26,6 +26,8 @@ export interface IndexEntry extends Holder {
   readonly address: string
   /** Of the file that this is about: another one of the same name is not meant. */
   readonly stamp: string
+  /** The boot in which the file was first seen: in another one no namespace is left that it could be for, whoever wrote it. */
+  readonly bootId: string
   /** Absent when another program has reserved the address. */
   readonly purpose?: Purpose
 }
@@ -129,7 +131,9 @@ function bucketOf(containerID: string): string {
 
 function isEntry(value: unknown): value is IndexEntry {
   const entry = value as Partial<Record<keyof IndexEntry, unknown>> | null
-  return typeof entry?.address === 'string' && typeof entry.containerID === 'string' && typeof entry.stamp === 'string'
+  return (
+    typeof entry?.address === 'string' && typeof entry.containerID === 'string' && typeof entry.stamp === 'string' && typeof entry.bootId === 'string'
+  )
 }
 
 function namesIn(path: string): readonly string[] {

@@ -19,8 +19,8 @@ export interface ReleaseVanishedOptions {
 }
 
 /**
- * Gives back the addresses that tsnet's host-local has reserved for namespaces that are gone, those of a former boot included. What
- * the reference plugin has reserved stays: nobody knows for which namespace.
+ * Gives back the addresses that tsnet's host-local has reserved for namespaces that are gone, and what it has seen of other programs
+ * in a former boot. The rest stays: nobody knows for which namespace.
  * @returns What was given back.
  * @throws ErrorList after the other networks have been looked at
  */

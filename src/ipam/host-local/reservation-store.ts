@@ -1,6 +1,7 @@
 /** The reservations of a network: the files, which are the truth, and the index, which spares reading them. Open means locked. */
 import { join } from 'node:path'
 import { ErrorList } from '../../error.ts'
+import { bootId } from '../../sys/boot.ts'
 import { vanishedNetns } from '../../sys/netns-identity.ts'
 import { formatAddress, parseAddress } from '../../wire/ip-address.ts'
 import { type RangeSet, rangeWith } from '../range.ts'
@@ -117,13 +118,17 @@ export class ReservationStore implements Disposable {
     return released
   }
 
-  /**
-   * @param spared A container that is being served.
-   * @returns What was reserved for namespaces that are gone. Of what another program has reserved nobody knows the namespace.
-   */
-  vanished(spared?: string): readonly IndexEntry[] {
+  /** @returns Whether it is certain that the namespace is gone for which an address was reserved; of what another program reserves only a reboot tells. */
+  judge(): (entry: IndexEntry) => boolean {
     const hasVanished = vanishedNetns()
-    return this.all().filter(({ containerID, purpose }) => containerID !== spared && purpose?.netns !== undefined && hasVanished(purpose.netns))
+    const boot = bootId()
+    return (entry) => entry.bootId !== boot || (entry.purpose?.netns !== undefined && hasVanished(entry.purpose.netns))
+  }
+
+  /** @param spared A container that is being served. @returns What was reserved for namespaces that are gone. */
+  vanished(spared?: string): readonly IndexEntry[] {
+    const isOver = this.judge()
+    return this.all().filter((entry) => entry.containerID !== spared && isOver(entry))
   }
 
   /** @returns Whether no address of a set can be had, not even one of a namespace that is gone. */
@@ -161,6 +166,7 @@ export class ReservationStore implements Disposable {
   /** Reads every file, and reclaims those that are empty: somebody was killed, or the disk was full, before a word was written. */
   #readFiles(): void {
     const known = new Map(this.#index.all().map((entry) => [entry.address, entry]))
+    const boot = bootId()
     let complete = true
     const entries = this.folder.names().flatMap((name): readonly IndexEntry[] => {
       const file = this.folder.read(name)
@@ -169,9 +175,9 @@ export class ReservationStore implements Disposable {
         else if (file !== undefined) complete = false
         return []
       }
-      const former = known.get(name)
-      const purpose = former?.stamp === file.stamp ? former.purpose : undefined
-      return [{ address: name, stamp: file.stamp, ...file.holder, ...(purpose && { purpose }) }]
+      const former = known.get(name)?.stamp === file.stamp ? known.get(name) : undefined
+      const { purpose, bootId: seen = boot } = former ?? {}
+      return [{ address: name, stamp: file.stamp, bootId: seen, ...file.holder, ...(purpose && { purpose }) }]
     })
     this.#read = entries
     try {

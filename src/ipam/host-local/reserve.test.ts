@@ -189,6 +189,30 @@ test('an index that another program has made stale is made anew, and what tsnet 
   )
 })
 
+test('what another program has reserved is over when it was seen in a former boot, unless the file is another one now', (t) => {
+  const net = new Network(t)
+  net.add('a', {})
+  for (const [name, id] of [
+    ['10.0.0.4', 'b'],
+    ['10.0.0.5', 'c'],
+  ] as const)
+    net.foreign(name, `${id}\r\neth0`)
+  assert.deepEqual(
+    net.open((store) => store.vanished()),
+    [],
+  )
+  const index = join(net.dataDir, '.tsnet/net')
+  for (const name of readdirSync(index)) {
+    const path = join(index, name)
+    writeFileSync(path, readFileSync(path, 'utf8').replaceAll(LIVING.bootId, 'another'))
+  }
+  rmSync(join(net.folder, '10.0.0.5'))
+  net.foreign('10.0.0.5', 'c\r\neth0')
+  assert.deepEqual(net.open((store) => store.vanished().map(({ address }) => address)).toSorted(), ['10.0.0.2', '10.0.0.4', 'fd00::2'])
+  assert.deepEqual(net.add('b'), ['10.0.0.4', 'fd00::3'])
+  assert.match(net.refusal('c').message, /duplicate/)
+})
+
 test('a file that is edited in place loses its holder', (t) => {
   const net = new Network(t)
   net.add('a')

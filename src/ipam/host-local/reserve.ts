@@ -1,6 +1,6 @@
 /** Reserving addresses for an interface: one of each range set, or none at all. */
 import { CNI_CODE, TsnetError } from '../../error.ts'
-import { vanishedNetns } from '../../sys/netns-identity.ts'
+import { bootId } from '../../sys/boot.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../../wire/ip-address.ts'
 import type { Lease } from '../lease.ts'
 import { type RangeSet, rangeWith } from '../range.ts'
@@ -63,9 +63,8 @@ export function reserveAddresses(store: ReservationStore, request: ReserveReques
 
 /** @returns What the interface has, by whether the attachment that it was for still exists. */
 function heldBefore(store: ReservationStore, { holder, purpose }: ReserveRequest) {
-  const hasVanished = vanishedNetns()
-  const isOver = ({ purpose: old }: IndexEntry) =>
-    old !== undefined && ((old.request !== undefined && old.request === purpose.request) || (old.netns !== undefined && hasVanished(old.netns)))
+  const hasVanished = store.judge()
+  const isOver = (entry: IndexEntry) => (purpose.request !== undefined && entry.purpose?.request === purpose.request) || hasVanished(entry)
   const held = store.heldBy(holder).map((entry) => ({ entry, over: isOver(entry) }))
   return { former: held.flatMap(({ entry, over }) => (over ? [entry] : [])), present: held.flatMap(({ entry, over }) => (over ? [] : [entry])) }
 }
@@ -138,7 +137,7 @@ function reservedOf(
 ): Reserved {
   return {
     lease: { address, prefixLength: range.subnet.prefixLength, gateway: range.gateway, range },
-    entry: { address: formatAddress(address), ...holder, stamp, purpose },
+    entry: { address: formatAddress(address), ...holder, stamp, bootId: bootId(), purpose },
   }
 }
 
