@@ -73,7 +73,9 @@ test('parseHostLocalConfig() refuses with code 7 and the words of the reference 
 })
 
 test('folderOf() is the folder of the reference plugin, and asks for no ranges', () => {
-  assert.deepEqual(folderOf(requestOf({ ipam: { type: 'host-local' } })), { dataDir: '/var/lib/cni/networks', network: 'net' })
+  for (const conf of [{ ipam: { type: 'host-local' } }, {}]) {
+    assert.deepEqual(folderOf(requestOf(conf)), { dataDir: '/var/lib/cni/networks', network: 'net' })
+  }
   assert.deepEqual(folderOf(requestOf({ ipam: { DataDir: '/run/x' } })), { dataDir: '/run/x', network: 'net' })
 })
 

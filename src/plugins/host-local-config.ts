@@ -41,7 +41,7 @@ export function parseHostLocalConfig(request: PluginRequest): HostLocalConfig {
 
 /** @returns Where the reservations are: all that DEL and GC need. @throws TsnetError with CNI code 7 */
 export function folderOf({ config }: PluginRequest): NetworkFolder {
-  const dataDir = optionalString(ipamObject(config.raw), 'dataDir', 'ipam.') || DEFAULT_DATA_DIR
+  const dataDir = optionalString(optionalObject(config.raw, 'ipam') ?? {}, 'dataDir', 'ipam.') || DEFAULT_DATA_DIR
   if (!isAbsolute(dataDir) || dataDir.includes('\0')) throw invalidField('ipam.dataDir', dataDir, 'an absolute path')
   return { dataDir, network: config.name }
 }

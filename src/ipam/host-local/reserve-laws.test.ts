@@ -114,6 +114,6 @@ test('whatever tsnet and the reference do in one folder, nobody gets an address 
         if (change.kind !== 'harm') host.check()
       }
     }),
-    { numRuns: 150 },
+    { numRuns: 80 },
   )
 })
