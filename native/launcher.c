@@ -274,6 +274,8 @@ int main(int argc, char **argv)
     char *entry = slash != NULL ? slash + 1 : argc > 0 && *argv[0] != '\0' ? argv[0] : tsnet;
     const char *command = getenv("CNI_COMMAND");
     occupy_standard_files();
+    if (strcmp(entry, "dhcp") == 0 && argc > 1 && strcmp(argv[1], "daemon") == 0)
+        become_node("dhcp.cjs", argv + 2);
     if (command == NULL && !is_one_of(entry, plugins_only)) {
         char *const none[] = {NULL};
         become_node("cli.cjs", argc > 0 ? argv + 1 : none);

@@ -41,7 +41,7 @@ const buildID = `${version}-${await buildCached('plugins', 'src/bin/plugins.ts')
 await buildCached('cni', 'src/bin/cni.ts')
 await build({
   ...options('.'),
-  entryPoints: { agent: 'src/bin/agent.ts' },
+  entryPoints: { agent: 'src/bin/agent.ts', dhcp: 'src/bin/dhcp.ts' },
   outdir: 'dist',
   minify: true,
   define: { ...options('.').define, TSNET_BUILD: JSON.stringify(buildID) },
@@ -187,12 +187,13 @@ function addon() {
 function entry(type) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
   const cli = type === 'tsnet' ? `[ -n "\${CNI_COMMAND+set}" ] || exec "$node" ${quoted(join(dist, 'cli.cjs'))} "$@"\n` : ''
+  const daemon = type === 'dhcp' ? `if [ "$1" = daemon ]; then shift; exec "$node" ${quoted(join(dist, 'dhcp.cjs'))} "$@"; fi\n` : ''
   return `#!/bin/sh
 # tsnet ${version}: CNI plugin${type === 'tsnet' ? ' and command' : ` "${type}"`}. Made by npm run build; do not edit.
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS NODE_PATH
 node=${quoted(process.execPath)}
 [ -x "$node" ] || node=node
-${cli}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
+${cli}${daemon}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
 exec "$node" ${quoted(dist)}/$bundle.cjs "\${0##*/}"
 `
 }

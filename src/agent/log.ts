@@ -18,9 +18,9 @@ export interface LogOptions {
   readonly verbose: boolean
 }
 
-/** @param write Takes a whole line. */
-export function openLog({ json, verbose }: LogOptions, write: (line: string) => void): Log {
-  const format = json ? formatJson : formatText
+/** @param write Takes a whole line. @param program What the lines for people begin with. */
+export function openLog({ json, verbose }: LogOptions, write: (line: string) => void, program = 'tsnet agent'): Log {
+  const format = json ? formatJson : (level: string, event: string, facts: Facts) => `${program}: ${formatText(level, event, facts)}`
   const at =
     (level: string) =>
     (event: string, facts: Facts = {}) =>
@@ -37,7 +37,7 @@ function formatText(level: string, event: string, facts: Facts): string {
   const words = Object.entries(facts).flatMap(([key, value]) =>
     value === undefined ? [] : [`${key}=${typeof value === 'string' ? quoted(value) : value}`],
   )
-  return `tsnet agent: ${level === 'warn' ? 'warning: ' : ''}${[event, ...words].join(' ')}\n`
+  return `${level === 'warn' ? 'warning: ' : ''}${[event, ...words].join(' ')}\n`
 }
 
 function quoted(text: string): string {

@@ -2,13 +2,14 @@
 import { runForeignPlugin } from '../chained/foreign-plugin.ts'
 import { optionalObject, optionalString } from '../cni/json.ts'
 import { parseResult, type Result } from '../cni/result.ts'
-import { TsnetError } from '../error.ts'
-import type { PlanContext } from '../plan/attach.ts'
+import { dhcp } from './dhcp.ts'
 import { hostLocal } from './host-local.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseResident } from './resident.ts'
 import { staticAddresses } from './static.ts'
 
 const IN_PROCESS: ReadonlyMap<string, Plugin> = new Map([
+  ['dhcp', dhcp],
   ['host-local', hostLocal],
   ['static', staticAddresses],
 ])
@@ -28,12 +29,8 @@ export function ipamOf(request: PluginRequest): Ipam | undefined {
   const type = optionalString(optionalObject(request.config.raw, 'ipam') ?? {}, 'type', 'ipam.') || undefined
   if (type === undefined) return undefined
   const plugin = IN_PROCESS.get(type)
+  if (type === 'dhcp') refuseResident(request.context, 'a DHCP server')
   return plugin === undefined ? foreign(type, request) : bound(plugin, request)
-}
-
-/** Leaves a request that may wait for strangers to a process of its own, before anything is changed. @throws TsnetError TSNET_RESIDENT */
-export function refuseResident({ resident }: PlanContext, what: string): void {
-  if (resident === true) throw new TsnetError('TSNET_RESIDENT', `Cannot serve a request that waits for ${what}`)
 }
 
 function bound(plugin: Plugin, request: PluginRequest): Ipam {

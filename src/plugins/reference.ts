@@ -1,4 +1,5 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
+import { dhcp } from './dhcp.ts'
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { findOwnPlugin } from './registry.ts'
@@ -6,6 +7,7 @@ import { staticAddresses } from './static.ts'
 import { OWN_TYPES } from './types.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
+  ['dhcp', dhcp],
   ['host-local', hostLocal],
   ['static', staticAddresses],
 ])

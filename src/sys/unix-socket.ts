@@ -28,7 +28,7 @@ const LONGEST_PATH = 108
 
 /** @param backlog How many connections may wait to be accepted. @returns A socket that listens; whoever called owns it. @throws KernelError */
 export function listenUnix(path: string, backlog: number): number {
-  const address = addressOf(path)
+  const address = unixAddress(path)
   const fd = checked(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), 'open a unix socket')
   try {
     checked(libc.bind(fd, address, address.length), `bind "${path}"`)
@@ -77,7 +77,7 @@ export function sendAll(fd: number, data: Uint8Array): boolean {
 export function sendDatagram(path: string, text: string): boolean {
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)
   if (fd < 0) return false
-  const address = addressOf(path)
+  const address = unixAddress(path)
   const data = Buffer.from(text)
   try {
     return Number(agentLibc.sendto(fd, data, data.length, MSG_NOSIGNAL, address, address.length)) === data.length
@@ -146,8 +146,8 @@ function readOption(fd: number, name: number, size: number): DataView | undefine
   return agentLibc.getsockopt(fd, SOL_SOCKET, name, value, length) === 0 && length[0] === size ? new DataView(value.buffer) : undefined
 }
 
-/** struct sockaddr_un. @throws TsnetError for a path that it has no room for */
-function addressOf(path: string): Uint8Array {
+/** @returns struct sockaddr_un. @throws TsnetError for a path that it has no room for */
+export function unixAddress(path: string): Uint8Array {
   const name = Buffer.from(path)
   if (name.length === 0 || name.length >= LONGEST_PATH) {
     throw new TsnetError('TSNET_AGENT', `Cannot use the socket ${JSON.stringify(path)}: its path has to be shorter than ${LONGEST_PATH} bytes`)
