@@ -43,7 +43,7 @@ export function openInterface(name: InterfaceName): OpenInterface | undefined {
     if (link.address?.length !== MAC_SIZE)
       throw new TsnetError('TSNET_DHCP', `Cannot ask for an address of "${name.ifname}": it is no Ethernet interface`)
     if ((link.flags & IFF_UP) === 0) changeLink(rt, `set "${name.ifname}" up`, { id: link.index, up: true })
-    return { socket: new PacketSocket(link.index, link.address), mtu: link.mtu ?? 0 }
+    return { socket: new PacketSocket({ index: link.index, name: name.ifname, mac: link.address }), mtu: link.mtu ?? 0 }
   })
 }
 

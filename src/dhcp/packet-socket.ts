@@ -7,6 +7,7 @@ import { constants } from 'node:os'
 import { isErrno } from '../error.ts'
 import { allocate, checked, errno, type FixedMemory, kernelError, libc } from '../sys/libc.ts'
 import type { ServerAddress } from './client-message.ts'
+import { occupyClientPort } from './client-port.ts'
 import { BROADCAST_ADDRESS, BROADCAST_MAC, CLIENT_PORT, decodeFrame, encodeFrame, SERVER_PORT } from './frame.ts'
 import type { Answer } from './lease.ts'
 import { type DhcpMessage, decodeMessage, encodeMessage } from './message.ts'
@@ -44,20 +45,30 @@ const FILTER: readonly (readonly [number, number, number, number])[] = [
 let filterProgram: FixedMemory | undefined
 const buffer = Buffer.alloc(LARGEST_FRAME)
 
+/** An interface of the namespace. */
+export interface BoundTo {
+  readonly index: number
+  readonly name: string
+  /** 6 bytes. */
+  readonly mac: Uint8Array
+}
+
 export class PacketSocket implements Disposable {
   readonly fd: number
   /** The interface's, 6 bytes. */
   readonly mac: Uint8Array
+  readonly #port: number | undefined
 
-  /** Opens it in the namespace that the thread is in. @param ifindex The interface that it is bound to. @throws KernelError */
-  constructor(ifindex: number, mac: Uint8Array) {
+  /** Opens it in the namespace that the thread is in. @throws KernelError */
+  constructor({ index, name, mac }: BoundTo) {
     this.mac = mac
     // Bound to nothing (protocol 0) it receives nothing, so that no frame gets past the filter.
     this.fd = checked(libc.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), 'open a packet socket')
     try {
       checked(libc.setsockopt(this.fd, SOL_SOCKET, SO_ATTACH_FILTER, filter(), 16), 'filter a packet socket')
-      const address = linkAddress(ifindex)
-      checked(libc.bind(this.fd, address, address.length), `bind a packet socket to the interface with index ${ifindex}`)
+      const address = linkAddress(index)
+      checked(libc.bind(this.fd, address, address.length), `bind a packet socket to "${name}"`)
+      this.#port = occupyClientPort(name)
     } catch (error) {
       closeSync(this.fd)
       throw error
@@ -104,6 +115,7 @@ export class PacketSocket implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.fd)
+    if (this.#port !== undefined) closeSync(this.#port)
   }
 }
 

@@ -1,103 +1,117 @@
-/** A real DHCP server on the machine outside, containers on the host's uplink, and the daemon that gets leases for them. */
+/** Real DHCP servers on the machine outside, containers on the host's uplink, and the daemon that gets leases for them. */
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CniCall, Container, Host } from './host.ts'
-import { eventually } from './machine.ts'
+import { eventually, type Place } from './machine.ts'
 
 export const DHCP = join(process.cwd(), 'dist/bin/dhcp')
 export const DHCP_NETWORK = { cniVersion: '1.1.0', name: 'lan', type: 'macvlan', ipam: { type: 'dhcp' } }
 
-const LEASES = '/run/udhcpd.leases'
-/** udhcpd writes an address, a hardware address, a name and seconds, after its own time. */
-const HEAD_SIZE = 8
-const LEASE_SIZE = 36
-
-export interface ServerOptions {
-  /** Seconds. */
-  readonly lease?: number
-  readonly first?: string
-  readonly last?: string
-  /** More lines of its configuration. */
-  readonly more?: readonly string[]
-}
-
-/** udhcpd on the uplink. It asks by ARP whether an address is free, for a short while here. */
-export class DhcpServer {
-  readonly #host: Host
-  readonly #child: ChildProcess
+/** A process whose words are kept. */
+export class Spoken {
+  readonly #process: ChildProcess
+  readonly #ended: Promise<number>
   #log = ''
 
-  private constructor(host: Host, child: ChildProcess) {
-    this.#host = host
-    this.#child = child
-    for (const stream of [child.stdout, child.stderr]) {
+  private constructor(process: ChildProcess) {
+    this.#process = process
+    this.#ended = new Promise((resolve) => process.once('exit', (status) => resolve(status ?? 137)))
+    for (const stream of [process.stdout, process.stderr]) {
       stream?.on('data', (data) => {
         this.#log += data
       })
     }
   }
 
-  static async start(host: Host, { lease = 600, first = '10.99.0.100', last = '10.99.0.110', more = [] }: ServerOptions = {}): Promise<DhcpServer> {
-    const lines = [`start ${first}`, `end ${last}`, 'interface uplink', `lease_file ${LEASES}`, 'pidfile /run/udhcpd.pid', 'min_lease 1']
-    const text = [...lines, 'option subnet 255.255.255.0', `option lease ${lease}`, ...more].map((line) => `${line}\n`).join('')
-    writeFileSync(host.outside.path('/run/udhcpd.conf'), text)
-    const server = new DhcpServer(host, host.outside.start(['sh', '-c', `touch ${LEASES}; exec busybox udhcpd -f -a 1 /run/udhcpd.conf`]))
-    await eventually('the DHCP server serves', () => /started/.test(server.log))
-    return server
+  /** Returns when it has said that it serves. */
+  static async start(place: Place, argv: readonly string[], serving: RegExp): Promise<Spoken> {
+    const spoken = new Spoken(place.start(argv))
+    await eventually(`${argv.join(' ')} serves`, () => serving.test(spoken.log) || spoken.#process.exitCode !== null)
+    assert.equal(spoken.#process.exitCode, null, spoken.log)
+    return spoken
   }
 
   get log(): string {
     return this.#log
   }
 
-  /** @returns How often it has confirmed a lease of the address. */
-  confirmations(address: string): number {
-    return this.#log.split('\n').filter((line) => line.includes(`sending ACK to ${address}`)).length
-  }
-
-  /** @returns The seconds that it has still given to whom, by address; none for what was released. */
-  leases(): ReadonlyMap<string, number> {
-    this.#child.kill('SIGUSR1')
-    this.#host.outside.exec(['sleep', '0.05'])
-    const bytes = readFileSync(this.#host.outside.path(LEASES))
-    const found = new Map<string, number>()
-    for (let at = HEAD_SIZE; at + LEASE_SIZE <= bytes.length; at += LEASE_SIZE) {
-      found.set([...bytes.subarray(at + 4, at + 8)].join('.'), bytes.readUInt32BE(at))
+  /** Waits until it says something. @param times How often. */
+  async says(pattern: RegExp, times = 1): Promise<void> {
+    const count = () => this.#log.split('\n').filter((line) => pattern.test(line)).length
+    try {
+      await eventually(`${pattern} is said`, () => count() >= times)
+    } catch (error) {
+      throw new Error(`${pattern} is said ${count()} times in:\n${this.#log}`, { cause: error })
     }
-    return found
   }
 
-  async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.kill('SIGKILL')
-    await ended
+  signal(signal: NodeJS.Signals): void {
+    this.#process.kill(signal)
+  }
+
+  /** @returns Its exit status */
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {
+    this.#process.kill(signal)
+    return this.#ended
   }
 }
 
-export interface Daemon {
-  readonly process: ChildProcess
-  readonly log: () => string
-  /** @returns Its exit status */
-  stop(signal?: NodeJS.Signals): Promise<number>
+const LEASES = '/run/udhcpd.leases'
+/** udhcpd writes the time; then seconds that are left, address, hardware address and name of each. */
+const HEAD_SIZE = 8
+const LEASE_SIZE = 36
+
+/** For leases of seconds. It asks by ARP whether an address is free, for a short while here. */
+export function startUdhcpd(host: Host, lease: number, ...more: readonly string[]): Promise<Spoken> {
+  const lines = [
+    'start 10.99.0.100',
+    'end 10.99.0.110',
+    'max_leases 11',
+    'interface uplink',
+    `lease_file ${LEASES}`,
+    'pidfile /run/udhcpd.pid',
+    'min_lease 1',
+  ]
+  const text = [...lines, 'option subnet 255.255.255.0', 'option router 10.99.0.2', `option lease ${lease}`, ...more].map((line) => `${line}\n`)
+  writeFileSync(host.outside.path('/run/udhcpd.conf'), text.join(''))
+  return Spoken.start(host.outside, ['sh', '-c', `touch ${LEASES}; exec busybox udhcpd -f -a 1 /run/udhcpd.conf`], /started/)
+}
+
+/** @returns The seconds for which udhcpd has still given its addresses away; 0 for what was released. */
+export function givenByUdhcpd(host: Host, server: Spoken): ReadonlyMap<string, number> {
+  const path = host.outside.path(LEASES)
+  writeFileSync(path, '')
+  server.signal('SIGUSR1')
+  let bytes = readFileSync(path)
+  for (const deadline = Date.now() + 5000; bytes.length < HEAD_SIZE && Date.now() < deadline; ) bytes = readFileSync(path)
+  const found = new Map<string, number>()
+  for (let at = HEAD_SIZE; at + LEASE_SIZE <= bytes.length; at += LEASE_SIZE)
+    found.set([...bytes.subarray(at + 4, at + 8)].join('.'), bytes.readUInt32BE(at))
+  return found
+}
+
+/** A second opinion on what is asked for, since it says so; its leases last two minutes at least. */
+export function startDnsmasq(host: Host, ...more: readonly string[]): Promise<Spoken> {
+  const files = ['--conf-file=/dev/null', '--dhcp-leasefile=/run/dnsmasq.leases', '--pid-file=/run/dnsmasq.pid']
+  const argv = [
+    'dnsmasq',
+    '--keep-in-foreground',
+    '--user=root',
+    '--port=0',
+    '--log-facility=-',
+    '--log-dhcp',
+    '--no-ping',
+    '--interface=uplink',
+    ...files,
+  ]
+  return Spoken.start(host.outside, [...argv, ...more], /sockets bound|DHCP, IP range/)
 }
 
 /** Does not wait long for servers unless it is told to. */
-export async function startDaemon(host: Host, ...words: readonly string[]): Promise<Daemon> {
-  const process = host.start([DHCP, 'daemon', '-resendmax', '300ms', '--resendtimeout=3s', ...words])
-  let log = ''
-  process.stderr?.on('data', (data) => {
-    log += data
-  })
-  const ended = new Promise<number>((resolve) => process.once('exit', (status) => resolve(status ?? 137)))
-  await eventually('the daemon serves', () => log.includes('serving') || process.exitCode !== null)
-  assert.equal(process.exitCode, null, log)
-  const stop = (signal: NodeJS.Signals = 'SIGTERM') => {
-    process.kill(signal)
-    return ended
-  }
-  return { process, log: () => log, stop }
+export function startDaemon(host: Host, ...words: readonly string[]): Promise<Spoken> {
+  return Spoken.start(host, [DHCP, 'daemon', '-resendmax', '300ms', '--resendtimeout=5s', ...words], /serving/)
 }
 
 /** A container with a macvlan interface, as the plugin of that type hands it to IPAM: down, without an address. */
@@ -106,4 +120,10 @@ export function macvlanContainer(host: Host, name: string): { readonly container
   host.exec(['ip', 'link', 'add', `mv-${name}`, 'link', 'uplink', 'netns', name, 'type', 'macvlan', 'mode', 'bridge'])
   container.exec(['ip', 'link', 'set', `mv-${name}`, 'name', 'eth0'])
   return { container, call: { id: name, netns: container, program: DHCP, conf: DHCP_NETWORK } }
+}
+
+/** @returns The IPv4 addresses of eth0. */
+export function addressesOf(container: Container): readonly string[] {
+  const [link] = container.json<{ addr_info: { local: string; prefixlen: number; family: string }[] }>('ip', '-j', 'addr', 'show', 'dev', 'eth0')
+  return (link?.addr_info ?? []).filter(({ family }) => family === 'inet').map(({ local, prefixlen }) => `${local}/${prefixlen}`)
 }
