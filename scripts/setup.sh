@@ -10,7 +10,7 @@ task=${1:-build}
 build=()
 demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables nft:nftables conntrack:conntrack tcpdump:tcpdump busybox:busybox nsenter:util-linux)
 test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux
-  dbus-daemon:dbus-daemon dbus-send:dbus-bin make:make gcc:gcc /usr/include/stdlib.h:libc6-dev
+  dbus-daemon:dbus-daemon dbus-send:dbus-bin dnsmasq:dnsmasq-base make:make gcc:gcc /usr/include/stdlib.h:libc6-dev
   /usr/lib/cni/bridge:containernetworking-plugins)
 vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins make:make gcc:gcc

@@ -48,15 +48,18 @@ const SHORTEST_MS = 10
 const LONGEST_MS = 24 * 3_600_000
 
 /** Reads one value each; `broadcast` is the only one that may stand without. */
-const READERS: Readonly<Record<string, (value: string, name: string) => Partial<DaemonOptions>>> = {
-  socketpath: (value, name) => (value === '' ? {} : { socketPath: absolute(value, name) }),
-  pidfile: (value, name) => (value === '' ? {} : { pidFile: absolute(value, name) }),
-  hostprefix: (value, name) => (value === '' ? {} : { hostPrefix: absolute(value, name).replace(/\/+$/, '') }),
-  broadcast: (value, name) => ({ broadcast: truth(value, name) }),
-  timeout: (value, name) => ({ timeoutMs: duration(value, name) }),
-  resendmax: (value, name) => ({ resendMaxMs: duration(value, name) }),
-  resendtimeout: (value, name) => ({ resendTimeoutMs: duration(value, name) }),
-}
+const READERS: ReadonlyMap<string, (value: string, name: string) => Partial<DaemonOptions>> = new Map(
+  Object.entries({
+    socketpath: (value: string, name: string): Partial<DaemonOptions> => (value === '' ? {} : { socketPath: absolute(value, name) }),
+    pidfile: (value: string, name: string): Partial<DaemonOptions> => (value === '' ? {} : { pidFile: absolute(value, name) }),
+    hostprefix: (value: string, name: string): Partial<DaemonOptions> =>
+      value === '' ? {} : { hostPrefix: absolute(value, name).replace(/\/+$/, '') },
+    broadcast: (value: string, name: string): Partial<DaemonOptions> => ({ broadcast: truth(value, name) }),
+    timeout: (value: string, name: string): Partial<DaemonOptions> => ({ timeoutMs: duration(value, name) }),
+    resendmax: (value: string, name: string): Partial<DaemonOptions> => ({ resendMaxMs: duration(value, name) }),
+    resendtimeout: (value: string, name: string): Partial<DaemonOptions> => ({ resendTimeoutMs: duration(value, name) }),
+  }),
+)
 
 /**
  * @param words What follows `dhcp daemon`.
@@ -70,7 +73,7 @@ export function parseDaemonOptions(words: readonly string[]): DaemonOptions | un
     const word = words[i] as string
     const [, name, value] = /^--?([a-z]+)(?:=(.*))?$/s.exec(word) ?? []
     if (name === 'h' || name === 'help') return undefined
-    const read = name === undefined ? undefined : READERS[name]
+    const read = name === undefined ? undefined : READERS.get(name)
     if (name === undefined || read === undefined) throw usageError(`There is no option ${JSON.stringify(word)}`)
     if (value !== undefined) options = { ...options, ...read(value, name) }
     else if (name === 'broadcast') options = { ...options, broadcast: true }
