@@ -15,6 +15,9 @@ const LONGEST_PATIENCE_MS = 25 * 3_600_000
  */
 export function askDaemon(socket: string, request: Request): Held | undefined {
   using client = connect(socket)
+  const peer = client.peerUserID
+  // Its word becomes a container's address and routes.
+  if (peer !== 0 && peer !== process.geteuid?.()) throw protocolError(`user ${peer ?? 'unknown'} runs it, neither root nor this one`)
   const patienceMs = readGreeting(client)
   client.send(formatLine(formatRequest(request)))
   const json = parseLine(client.receive(patienceMs, LARGEST_LINE))

@@ -144,10 +144,10 @@ test('a server that offers and falls silent is asked four times, then all are as
 
 test('a server that refuses what it has offered is asked again after a pause, and named in the end', () => {
   const run = new Run({ resendTimeoutMs: 3000 }).hears({ messageType: MESSAGE.offer })
-  run.hears({ messageType: MESSAGE.nak, message: 'not "you"' })
+  run.hears({ messageType: MESSAGE.nak, message: 'not "you"\u202e\n' })
   assert.deepEqual([run.kind, run.done], ['selecting', []])
   while (run.state.kind !== 'failed') run.due()
-  assert.equal(run.state.reason, 'the server 10.0.0.1 refuses what it has offered: "not \\"you\\""')
+  assert.equal(run.state.reason, 'the server 10.0.0.1 refuses what it has offered: "not \\"you\\"??"')
 })
 
 test('a lease is renewed with its server, then with any, and lost when nobody answers', () => {

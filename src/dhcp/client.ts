@@ -136,7 +136,8 @@ function onOffer(state: Selecting, answer: Answer, { settings, moment }: { setti
 
 function onNak(state: Requesting | Extending, answer: Answer, context: { readonly settings: ClientSettings; readonly moment: Moment }): Step {
   const said = answer.message.options.message
-  const words = said === undefined || said === '' ? '' : `: ${JSON.stringify(said.slice(0, 64))}`
+  // Whatever else a stranger writes could turn or hide the line that it is printed in.
+  const words = said === undefined || said === '' ? '' : `: ${JSON.stringify(said.slice(0, 64).replace(/[^ -~]/g, '?'))}`
   if (state.kind !== 'requesting') return lose(state.lease, `the server refuses it${words}`, context)
   if (answer.message.options.serverID !== state.server) return { state, actions: [] }
   const { address: _address, server, requests: _requests, ...rest } = state

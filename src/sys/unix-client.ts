@@ -5,7 +5,7 @@ import { TsnetError } from '../error.ts'
 import { checked, errno, kernelError, libc } from './libc.ts'
 import { poll } from './poll.ts'
 import { now } from './time.ts'
-import { sendAll, unixAddress } from './unix-socket.ts'
+import { peerUserID, sendAll, unixAddress } from './unix-socket.ts'
 
 // include/linux/socket.h
 const AF_UNIX = 1
@@ -29,6 +29,11 @@ export class LineClient implements Disposable {
   constructor(path: string) {
     this.#path = path
     this.#fd = connectUnix(path)
+  }
+
+  /** The user at the other end; undefined when the kernel does not say. */
+  get peerUserID(): number | undefined {
+    return peerUserID(this.#fd)
   }
 
   /** @throws TsnetError TSNET_PROTOCOL when the other end has gone */

@@ -148,7 +148,8 @@ hostTest('dhcp: what is asked for and said goes out, and classless routes replac
 
 hostTest('dhcp: containers at the same time get leases of their own, and GC gives back what no runtime knows', async (host) => {
   const server = await startUdhcpd(host, 600)
-  await startDaemon(host)
+  host.exec(['ln', '-s', '/', '/run/host'])
+  await startDaemon(host, '-hostprefix', '/run/host/')
   const calls = ['c1', 'c2', 'c3'].map((name) => macvlanContainer(host, name).call)
   const results = await Promise.all(calls.map((call) => host.cniAsync('ADD', call)))
   const addresses = results.map(({ json }) => json.ips?.[0]?.address.replace('/24', '') ?? '')
@@ -188,4 +189,24 @@ hostTest("dhcp: the reference macvlan plugin delegates to it, and makes the cont
   host.mustCni('DEL', { ...call, prevResult })
   await server.says(/DHCPRELEASE/)
   assert.deepEqual(stateFiles(host), [])
+})
+
+hostTest('dhcp: a server gives the same container the same address and routes, whichever daemon asks for it', async (host) => {
+  const server = await startDnsmasq(
+    host,
+    '--dhcp-range=10.99.0.100,10.99.0.199,255.255.255.0,2m',
+    '--dhcp-option=option:classless-static-route,10.7.0.0/16,10.99.0.4,0.0.0.0/0,10.99.0.2',
+  )
+  const { call } = macvlanContainer(host, 'c1')
+  const socket = '/run/cni/reference.sock'
+  host.start(['/usr/lib/cni/dhcp', 'daemon', '-socketpath', socket])
+  await eventually('the reference daemon serves', () => host.run(['test', '-S', socket]).status === 0)
+  const ipam = { type: 'dhcp', request: [{ option: '121' }] }
+  const conf = { ...DHCP_NETWORK, cniVersion: '1.0.0', ipam: { ...ipam, daemonSocketPath: socket } }
+  const theirs = host.mustCni('ADD', { ...call, conf, program: '/usr/lib/cni/dhcp' })
+  await startDaemon(host)
+  const ours = host.mustCni('ADD', { ...call, conf: { ...conf, ipam } })
+  assert.deepEqual(ours.ips, theirs.ips)
+  assert.deepEqual(ours.routes, theirs.routes)
+  await server.says(/DHCPACK/, 2)
 })
