@@ -9,6 +9,9 @@ import { eventually, type Place } from './machine.ts'
 export const DHCP = join(process.cwd(), 'dist/bin/dhcp')
 export const DHCP_NETWORK = { cniVersion: '1.1.0', name: 'lan', type: 'macvlan', ipam: { type: 'dhcp' } }
 
+/** An emulated processor takes seconds for a start of node. */
+const STARTS_MS = 60_000
+
 /** A process whose words are kept. */
 export class Spoken {
   readonly #process: ChildProcess
@@ -28,8 +31,7 @@ export class Spoken {
   /** Returns when it has said that it serves. */
   static async start(place: Place, argv: readonly string[], serving: RegExp): Promise<Spoken> {
     const spoken = new Spoken(place.start(argv))
-    await eventually(`${argv.join(' ')} serves`, () => serving.test(spoken.log) || spoken.#process.exitCode !== null)
-    assert.equal(spoken.#process.exitCode, null, spoken.log)
+    await spoken.says(serving, 1, STARTS_MS)
     return spoken
   }
 
@@ -38,10 +40,11 @@ export class Spoken {
   }
 
   /** Waits until it says something. @param times How often. */
-  async says(pattern: RegExp, times = 1): Promise<void> {
+  async says(pattern: RegExp, times = 1, limitMs?: number): Promise<void> {
     const count = () => this.#log.split('\n').filter((line) => pattern.test(line)).length
     try {
-      await eventually(`${pattern} is said`, () => count() >= times)
+      await eventually(`${pattern} is said`, () => count() >= times || this.#process.exitCode !== null, limitMs)
+      assert.ok(count() >= times, 'it has ended')
     } catch (error) {
       throw new Error(`${pattern} is said ${count()} times in:\n${this.#log}`, { cause: error })
     }

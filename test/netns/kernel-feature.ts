@@ -13,6 +13,7 @@ interface Probe {
 
 const PROBES = {
   SCTP: { argv: ['socat', '-u', 'OPEN:/dev/null', 'SCTP:127.0.0.1:9'], absent: /[Pp]rotocol not supported/ },
+  ipvlan: { argv: ['ip', 'link', 'add', 'name', 'probe', 'address', '02', 'type', 'ipvlan'], absent: /Unknown device type/ },
 } satisfies Readonly<Record<string, Probe>>
 
 /** @returns Whether the test is skipped. @throws Error instead, where every feature has to be there */

@@ -148,9 +148,9 @@ export class Machine extends Place {
   }
 }
 
-/** Waits until something is so; there is no other waiting in these tests. */
-export async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 10_000; !holds(); ) {
+/** Waits until something is so; there is no other waiting in these tests. @param limitMs Milliseconds. */
+export async function eventually(what: string, holds: () => boolean, limitMs = 10_000): Promise<void> {
+  for (const deadline = Date.now() + limitMs; !holds(); ) {
     if (Date.now() > deadline) throw new Error(`It did not come about: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
