@@ -5,13 +5,14 @@
  */
 import { readdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { isObject, type JsonObject, optionalInteger, optionalObject, optionalString } from '../cni/json.ts'
+import { isObject, type JsonObject, optionalInteger, optionalObject } from '../cni/json.ts'
 import type { Withdrawn } from '../dhcp/interface.ts'
 import type { DhcpLease } from '../dhcp/lease.ts'
 import { isErrno, TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
 import { namesIn, readWhole, removeFile, type StateFolder, writeWhole } from '../plan/state-folder.ts'
 import { bootId } from '../sys/boot.ts'
+import { parseAddress } from '../wire/ip-address.ts'
 import { formatWishes, parseNetns, parseOwner, parseWishes, type Wishes } from './protocol.ts'
 
 const FORMAT = 1
@@ -72,13 +73,13 @@ function leasePath(state: StateFolder, { network, containerID, ifname }: Owner):
   return join(folderOf(state), network, `${containerID}:${ifname}${SUFFIX}`)
 }
 
-/** The file is the daemon's own, in a folder of root's: what has the form is believed. */
+/** The file is the daemon's own, in a folder of root's; a person's edit must not end the daemon all the same. */
 function parseLease(text: string): LeaseRecord | 'of another boot' | undefined {
   try {
     const json: unknown = JSON.parse(text)
     if (!isObject(json) || json['format'] !== FORMAT) return undefined
     if (json['bootId'] !== bootId()) return 'of another boot'
-    const lease = parseTimes(json)
+    const lease = parseGranted(optionalObject(json, 'lease') ?? {})
     if (lease === undefined) return undefined
     const withdrawn = optionalObject(json, 'withdrawn') as Withdrawn | undefined
     const linkMtu = optionalInteger(json, 'linkMtu', { min: 0, max: 2 ** 32 }) ?? 0
@@ -89,8 +90,12 @@ function parseLease(text: string): LeaseRecord | 'of another boot' | undefined {
   }
 }
 
-function parseTimes(json: JsonObject): DhcpLease | undefined {
-  const lease = optionalObject(json, 'lease') ?? {}
-  const numbers = ['renewAt', 'rebindAt', 'expireAt'].every((key) => typeof lease[key] === 'number')
-  return numbers && optionalString(lease, 'address') !== undefined ? (lease as unknown as DhcpLease) : undefined
+function parseGranted(lease: JsonObject): DhcpLease | undefined {
+  const { address, prefixLength, server, serverMac } = lease
+  const isNumber = (key: string) => typeof lease[key] === 'number'
+  const isAddress = (value: unknown) => typeof value === 'string' && parseAddress(value)?.family === 4
+  const isMac = typeof serverMac === 'string' && /^[0-9a-f]{12}$/.test(serverMac)
+  const isWhole =
+    isAddress(address) && isAddress(server) && isMac && Number.isInteger(prefixLength) && ['renewAt', 'rebindAt', 'expireAt'].every(isNumber)
+  return isWhole ? (lease as unknown as DhcpLease) : undefined
 }

@@ -163,7 +163,8 @@ export class LeaseKeeper implements Disposable {
 
   /** @returns Whether the interface is there. */
   #open(): boolean {
-    this.#link ??= openInterface(this.#name)
+    // Who sets the interface of a running container down means it.
+    this.#link ??= openInterface(this.#name, this.isAcquiring)
     if (this.#link === undefined) return false
     this.#linkMtu = this.#link.mtu
     return true

@@ -3,7 +3,7 @@
 import type { Log } from '../agent/log.ts'
 import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Moment } from '../dhcp/client-message.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
+import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import { type Owner, ownerText } from '../plan/owner.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
 import { netnsInode } from '../sys/netns.ts'
@@ -158,21 +158,17 @@ export class Leases implements Disposable {
   #onEvent(key: string, event: KeeperEvent): void {
     const entry = this.#entries.get(key)
     if (entry === undefined) return
-    const { log, state } = this.#options
+    const { log } = this.#options
     const { keeper, reply } = entry
-    const { record, held } = keeper
+    const { record } = keeper
     const facts = { lease: key, ...(record && { address: record.lease.address }) }
     switch (event.kind) {
       case 'bound':
         log.info(event.how, facts)
-        if (record !== undefined) writeLease(state, record)
-        delete entry.reply
-        if (reply !== undefined && held !== undefined && !reply({ held })) this.#onUnwanted(key, keeper)
-        return
+        return this.#onBound(key, entry)
       case 'lost':
         log.warn('lost a lease, and took its address away', { ...facts, reason: event.reason })
-        if (record !== undefined) writeLease(state, record)
-        return
+        return void this.#write(keeper)
       case 'trouble':
         return log.warn('could not extend a lease', { ...facts, reason: event.reason })
       case 'gone':
@@ -185,11 +181,30 @@ export class Leases implements Disposable {
     }
   }
 
-  /** The caller has gone in the very moment: there is no DEL to be counted on. */
-  #onUnwanted(key: string, keeper: LeaseKeeper): void {
+  /** A lease that cannot be written down would be lost with the daemon, and one that nobody takes is never given back. */
+  #onBound(key: string, entry: Entry): void {
+    const { keeper, reply } = entry
+    const failure = this.#write(keeper)
+    delete entry.reply
+    if (reply === undefined || keeper.held === undefined) return
+    const isTaken = reply(failure === undefined ? { held: keeper.held } : errorResponse(failure))
+    if (isTaken && failure === undefined) return
     this.#options.log.info('nobody waits for a lease any more', { lease: key })
     this.#tellServer(keeper, { now: 0, random: Math.random })
     this.#remove(key)
+  }
+
+  /** @returns Why it is not written */
+  #write(keeper: LeaseKeeper): TsnetError | undefined {
+    const { record } = keeper
+    try {
+      if (record !== undefined) writeLease(this.#options.state, record)
+      return undefined
+    } catch (cause) {
+      const failure = new TsnetError('TSNET_DHCP', `Cannot write down the lease of "${ownerText(keeper.owner)}"`, { cniCode: CNI_CODE.io, cause })
+      this.#options.log.warn('could not write down a lease', { reason: describe(failure) })
+      return failure
+    }
   }
 
   #remove(key: string): void {
@@ -197,7 +212,12 @@ export class Leases implements Disposable {
     if (entry === undefined) return
     entry.keeper[Symbol.dispose]()
     this.#entries.delete(key)
-    removeLease(this.#options.state, entry.keeper.owner)
+    try {
+      removeLease(this.#options.state, entry.keeper.owner)
+    } catch (error) {
+      // The successor finds no interface for it.
+      this.#options.log.warn('could not remove the file of a lease', { lease: key, reason: describe(error) })
+    }
   }
 }
 

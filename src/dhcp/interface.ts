@@ -34,15 +34,16 @@ export interface OpenInterface {
 }
 
 /**
- * Opens a packet socket on the interface, and sets it up when it is down: a plugin asks for an address before it does so itself.
+ * Opens a packet socket on the interface.
+ * @param setUp Whether to set the interface up when it is down: a plugin asks for an address before it does so itself.
  * @returns undefined when namespace or interface are gone
  * @throws TsnetError TSNET_DHCP when it is no Ethernet interface; KernelError
  */
-export function openInterface(name: InterfaceName): OpenInterface | undefined {
+export function openInterface(name: InterfaceName, setUp: boolean): OpenInterface | undefined {
   return inside(name, (rt, link) => {
     if (link.address?.length !== MAC_SIZE)
       throw new TsnetError('TSNET_DHCP', `Cannot ask for an address of "${name.ifname}": it is no Ethernet interface`)
-    if ((link.flags & IFF_UP) === 0) changeLink(rt, `set "${name.ifname}" up`, { id: link.index, up: true })
+    if (setUp && (link.flags & IFF_UP) === 0) changeLink(rt, `set "${name.ifname}" up`, { id: link.index, up: true })
     return { socket: new PacketSocket({ index: link.index, name: name.ifname, mac: link.address }), mtu: link.mtu ?? 0 }
   })
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { answered, startAgent } from './agent-process.ts'
-import { DHCP, DHCP_NETWORK, macvlanContainer, Spoken, startDaemon, startUdhcpd } from './dhcp-server.ts'
+import { DHCP, DHCP_NETWORK, givenByUdhcpd, macvlanContainer, Spoken, startDaemon, startUdhcpd } from './dhcp-server.ts'
 import { type Host, hostTest } from './host.ts'
 import { eventually } from './machine.ts'
 import { stateFiles } from './state.ts'
@@ -67,13 +67,25 @@ hostTest('dhcp: a caller that is killed leaves no lease behind', async (host) =>
   assert.equal(host.mustCni('ADD', call).ips?.length, 1)
 })
 
+hostTest('dhcp: a lease that cannot be written down is given back, and ADD says why', async (host) => {
+  const server = await startUdhcpd(host, 600)
+  await startDaemon(host)
+  const { call } = macvlanContainer(host, 'c1')
+  host.sh('mkdir -m 700 -p /run/tsnet && mount -t tmpfs -o ro tmpfs /run/tsnet')
+  const { json } = host.cni('ADD', call)
+  assert.deepEqual([json.code, json.msg?.split(':').slice(0, 2).join(':')], [5, 'Cannot write down the lease of "lan/c1:eth0"'])
+  await eventually('the server has the address back', () => [...givenByUdhcpd(host, server).values()].every((seconds) => seconds === 0))
+  host.sh('umount /run/tsnet')
+  assert.equal(host.mustCni('ADD', call).ips?.length, 1)
+})
+
 hostTest('dhcp: what has vanished takes its lease along', async (host) => {
   await startUdhcpd(host, 2)
   const daemon = await startDaemon(host)
   for (const name of ['c1', 'c2', 'c3']) host.mustCni('ADD', macvlanContainer(host, name).call)
   for (const name of ['c1', 'c3']) host.exec(['ip', 'netns', 'del', name])
   const gone = host.cni('DEL', { id: 'c1', netns: '', program: DHCP, conf: DHCP_NETWORK })
-  assert.deepEqual([gone.status, gone.stderr], [0, ''])
+  assert.deepEqual([gone.status, gone.stdout], [0, ''])
   host.exec(['ip', '-n', 'c2', 'link', 'del', 'eth0'])
   await daemon.says(/gave up a lease lease=lan\/c[23]:eth0 .*reason="its interface is not there"/, 2)
   await eventually('nothing is left', () => host.exec(['find', '/run/tsnet/dhcp', '-mindepth', '1']) === '')
