@@ -101,8 +101,9 @@ export class LeaseKeeper implements Disposable {
   /** Takes the answers that have come in. */
   onReadable(moment: Moment): void {
     this.#guarded(moment, () => {
-      for (let answer = this.#link?.socket.receive(); answer !== undefined; answer = this.#link?.socket.receive()) {
-        if (this.#state === undefined) return
+      for (const answer of this.#link?.socket.receive() ?? []) {
+        // What comes behind the answer that binds finds no socket any more.
+        if (this.#state === undefined || this.#link === undefined) return
         this.#take(step(this.#state, { kind: 'answer', ...answer }, { settings: this.#settings(), moment }), moment)
       }
     })

@@ -1,5 +1,4 @@
 /** All leases of the daemon: who asks for one, who gives one back, and what happens to them meanwhile. */
-
 import type { Log } from '../agent/log.ts'
 import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Moment } from '../dhcp/client-message.ts'

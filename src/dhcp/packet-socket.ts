@@ -23,6 +23,8 @@ const ETH_P_IP = 0x0800
 /** sizeof(struct sockaddr_ll), include/uapi/linux/if_packet.h */
 const ADDRESS_SIZE = 20
 const LARGEST_FRAME = 65536
+/** Read in one turn. */
+const MOST_FRAMES = 64
 
 /**
  * Only whole UDP datagrams of IPv4 to the client's port: a busy container would wake the daemon for every packet otherwise.
@@ -99,18 +101,20 @@ export class PacketSocket implements Disposable {
     }
   }
 
-  /** @returns The next answer that has come in; undefined when there is none, or nothing but what is no DHCP. */
-  receive(): Answer | undefined {
-    for (;;) {
+  /** @returns Answers that have come in, of so many frames that a flood does not keep others waiting. @throws KernelError */
+  receive(): readonly Answer[] {
+    const answers: Answer[] = []
+    for (let i = 0; i < MOST_FRAMES; i++) {
       const count = Number(libc.recv(this.fd, buffer, buffer.length, 0))
       if (count < 0) {
         const code = errno()
-        if (code === constants.errno.EAGAIN || code === constants.errno.EINTR || code === constants.errno.ENETDOWN) return undefined
+        if (code === constants.errno.EAGAIN || code === constants.errno.EINTR || code === constants.errno.ENETDOWN) break
         throw kernelError('receive a DHCP message', code)
       }
       const answer = decode(Buffer.from(buffer.subarray(0, count)))
-      if (answer !== undefined) return answer
+      if (answer !== undefined) answers.push(answer)
     }
+    return answers
   }
 
   [Symbol.dispose](): void {
