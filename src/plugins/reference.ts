@@ -1,12 +1,14 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
+import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
 import { staticAddresses } from './static.ts'
 import { OWN_TYPES } from './types.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['host-local', hostLocal],
+  ['portmap', portmap],
   ['static', staticAddresses],
 ])
 
