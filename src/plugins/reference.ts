@@ -1,4 +1,6 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
+
+import { firewall } from './firewall.ts'
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
@@ -7,6 +9,7 @@ import { staticAddresses } from './static.ts'
 import { OWN_TYPES } from './types.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
+  ['firewall', firewall],
   ['host-local', hostLocal],
   ['portmap', portmap],
   ['static', staticAddresses],
