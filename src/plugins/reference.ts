@@ -1,5 +1,4 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
-
 import { firewall } from './firewall.ts'
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
