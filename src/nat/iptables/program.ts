@@ -10,7 +10,7 @@ const TIMEOUT_MS = 15_000
 
 /** @throws TsnetError with CNI code 50 when it is not installed */
 export function findIptables(family: Family, tool: 'restore' | 'save'): string {
-  const name = `${family === 4 ? 'iptables' : 'ip6tables'}-${tool}`
+  const name = programName(family, tool)
   const path = findProgram(name)
   if (path !== undefined) return path
   throw new TsnetError('TSNET_NO_IPTABLES', `Cannot write the rules: ${name} is not installed`, {
@@ -19,15 +19,19 @@ export function findIptables(family: Family, tool: 'restore' | 'save'): string {
   })
 }
 
+export function hasIptables(family: Family): boolean {
+  return findProgram(programName(family, 'restore')) !== undefined
+}
+
 /** Starts one transaction a table. @returns The running program; its `finish` tells success by status 0. */
 export function startRestore(family: Family, text: string): RunningProgram {
   const args = ['--noflush', '-w', String(XTABLES_WAIT)]
   return startProgram({ path: findIptables(family, 'restore'), args, stdin: text, timeoutMs: TIMEOUT_MS })
 }
 
-/** Starts listing all rules of the family. */
-export function startSave(family: Family): RunningProgram {
-  return startProgram({ path: findIptables(family, 'save'), args: [], timeoutMs: TIMEOUT_MS })
+/** Starts listing all rules of the family. @param table The only one to be listed */
+export function startSave(family: Family, table?: string): RunningProgram {
+  return startProgram({ path: findIptables(family, 'save'), args: table === undefined ? [] : ['-t', table], timeoutMs: TIMEOUT_MS })
 }
 
 /** @returns All rules as text. @throws TsnetError when they cannot be listed */
@@ -40,4 +44,8 @@ export function finishSave(running: RunningProgram): string {
 export function iptablesFailed(what: string, outcome: { readonly status: number; readonly stderr: string }): TsnetError {
   const problem = outcome.stderr.trim().split('\n')[0] ?? ''
   return new TsnetError('TSNET_IPTABLES', `Cannot ${what}: ${problem === '' ? `iptables ended with status ${outcome.status}` : problem}`)
+}
+
+function programName(family: Family, tool: 'restore' | 'save'): string {
+  return `${family === 4 ? 'iptables' : 'ip6tables'}-${tool}`
 }
