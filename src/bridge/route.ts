@@ -1,6 +1,6 @@
 /** Routes of an interface. */
 import { isErrno } from '../error.ts'
-import { addRoute, findLink, listRoutes, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
+import { addRoute, findLink, listRoutes, type ObservedLink, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
 import { addressFromBytes, addressToBytes, type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
@@ -56,11 +56,16 @@ export function routesOf(
     }))
 }
 
-/** @returns The MTU in bytes of the interface that the default route leaves by (IPv4 before IPv6), or undefined without one. */
+/** @returns The MTU in bytes of the interface that the default route leaves by, or undefined without one. */
 export function defaultRouteMtu(rt: NetlinkSocket): number | undefined {
+  return defaultRouteLink(rt)?.mtu
+}
+
+/** @returns The interface that the default route leaves by (IPv4 before IPv6), or undefined without one. */
+export function defaultRouteLink(rt: NetlinkSocket): ObservedLink | undefined {
   const defaults = routesOf(rt, 0).filter((route) => route.destination.prefixLength === 0 && route.outputIndex !== 0)
   const best = defaults.sort((a, b) => a.destination.address.family - b.destination.address.family || (a.priority ?? 0) - (b.priority ?? 0))[0]
-  return best && findLink(rt, best.outputIndex)?.mtu
+  return best && findLink(rt, best.outputIndex)
 }
 
 function operation({ destination, gateway }: RouteOptions): string {

@@ -64,7 +64,8 @@ export function findVeth(host: NetlinkSocket, hostName: string, alias: string): 
   return link !== undefined && link.linkinfo?.kind === 'veth' && (link.ifalias ?? alias) === alias ? link : undefined
 }
 
-function interfaceTaken(ifname: string, cause?: unknown): TsnetError {
+/** @returns The refusal of an interface whose name the namespace has already, CNI code 101. */
+export function interfaceTaken(ifname: string, cause?: unknown): TsnetError {
   return new TsnetError('TSNET_INTERFACE_TAKEN', `Cannot create the interface "${ifname}": the namespace has one of that name`, {
     cniCode: CNI_CODE.interfaceTaken,
     hint: 'Give another name, or delete the old interface first',
