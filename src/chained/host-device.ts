@@ -2,16 +2,16 @@
  * An interface of the host's that a container has for a while. Its alias says what the host calls it: by that it finds home when
  * nothing else is left, and by that the reference plugin brings home what tsnet has lent, and the other way round.
  */
-import { addressesOf, ensureAddress } from '../bridge/address.ts'
-import { ensureRoute, routesOf } from '../bridge/route.ts'
 import { interfaceTaken } from '../bridge/veth.ts'
 import { quote } from '../cni/json.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
-import { changeLink, findLink, listLinks, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { addAddress, addRoute, changeLink, findLink, listAddresses, listLinks, listRoutes, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Owner } from '../plan/owner.ts'
 import { openOwnNetns } from '../sys/netns.ts'
+import { AF_INET, AF_INET6, RT_SCOPE_LINK } from '../wire/address.ts'
 import { IFF_UP } from '../wire/link.ts'
+import { RTN_UNICAST, RTPROT_KERNEL } from '../wire/route.ts'
 import type { DeviceSite } from './container-device.ts'
 
 /** What the host's interface was like before it was lent. */
@@ -107,14 +107,27 @@ function refuseTaken(host: NetlinkSocket, name: string): void {
 
 /** Moving takes an interface down, and with that its addresses and routes. @returns How to make them again */
 function rememberSettings(host: NetlinkSocket, index: number, { name, up }: LentDevice): () => void {
-  const addresses = addressesOf(host, index)
-  const routes = routesOf(host, index, 'any')
+  const addresses = listAddresses(host, index).filter(({ scope }) => scope !== RT_SCOPE_LINK)
+  const routes = [AF_INET, AF_INET6]
+    .flatMap((family) => listRoutes(host, family))
+    .filter(({ attributes, type, protocol }) => attributes.outputIndex === index && type === RTN_UNICAST && protocol !== RTPROT_KERNEL)
   return () => {
     const back = findLink(host, name)?.index
     if (back === undefined || !up) return
     changeLink(host, `set "${name}" up`, { id: back, up: true })
-    for (const address of addresses) ensureAddress(host, back, address)
-    for (const route of routes) ensureRoute(host, back, route)
+    for (const address of addresses) unlessThere(() => addAddress(host, `give "${name}" an address back`, { ...address, index: back }))
+    for (const route of routes) {
+      unlessThere(() => addRoute(host, `give "${name}" a route back`, { ...route, attributes: { ...route.attributes, outputIndex: back } }))
+    }
+  }
+}
+
+/** An address that comes with others, or a route with an address. */
+function unlessThere(add: () => void): void {
+  try {
+    add()
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
   }
 }
 

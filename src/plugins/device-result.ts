@@ -18,7 +18,7 @@ export interface Outcome {
 export function resultOf({ config }: PluginRequest, { leased, own, previous = NOTHING }: Outcome): Result {
   const index = previous.interfaces.length
   const dns = parseDns(optionalObject(config.raw, 'dns') ?? {})
-  const ips = leased.ips.map(({ interface: _, ...ip }) => (own === undefined ? ip : { ...ip, interface: index }))
+  const ips = leased.ips.map(({ interface: _, ...ip }) => (own === undefined ? ip : { interface: index, ...ip }))
   return {
     interfaces: [...previous.interfaces, ...(own ? [own] : [])],
     ips: [...previous.ips, ...ips],

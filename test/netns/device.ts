@@ -39,14 +39,22 @@ export interface LinkJson {
   readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Readonly<Record<string, unknown>> }
 }
 
+interface DeviceConf {
+  readonly type: string
+  readonly ipam?: boolean
+  readonly [key: string]: unknown
+}
+
 /** One plugin type on one host. */
 export class Device {
   readonly #host: Host
-  readonly #conf: object & { readonly type: string }
+  readonly #type: string
+  readonly #conf: object
 
   /** @param conf With `ipam: true`, the stranger gives the address. */
-  constructor(host: Host, { ipam = false, ...conf }: object & { readonly type: string; readonly ipam?: boolean }) {
+  constructor(host: Host, { ipam = false, ...conf }: DeviceConf) {
     this.#host = host
+    this.#type = conf.type
     this.#conf = { cniVersion: '1.1.0', name: 'net', ...conf, ...(ipam && { ipam: { type: 'stranger' } }) }
     const folder = host.machine.path(FOLDER)
     mkdirSync(join(folder, 'leases'), { recursive: true })
@@ -57,7 +65,7 @@ export class Device {
 
   call(command: string, { conf, ...call }: CniCall = {}): CniOutcome {
     return this.#host.cni(command, {
-      program: join(process.cwd(), 'dist/bin', this.#conf.type),
+      program: join(process.cwd(), 'dist/bin', this.#type),
       conf: { ...this.#conf, ...Object(conf) },
       ...call,
       env: { CNI_PATH: FOLDER, ...call.env },

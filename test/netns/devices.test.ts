@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { answered, startAgent } from './agent-process.ts'
 import { Device, linkOf, linksOf } from './device.ts'
 import { hostTest } from './host.ts'
 import { assertSame, stateFiles } from './state.ts'
@@ -159,4 +160,39 @@ hostTest('linkInContainer: the master is an interface of the container', (host) 
   device.must('CHECK', { netns, prevResult })
   device.must('DEL', { netns })
   assert.equal(linkOf(netns, 'eth0'), undefined)
+})
+
+hostTest('the agent serves interfaces, and leaves a stranger that it may wait for to one shot', async (host) => {
+  const agent = await startAgent(host)
+  const netns = host.container('c1')
+  const alone = new Device(host, { type: 'macvlan', master: 'uplink' })
+  const prevResult = alone.must('ADD', { netns })
+  alone.must('CHECK', { netns, prevResult })
+  assert.equal(alone.call('ADD', { netns }).json.code, 101)
+  assert.equal(alone.call('DEL', { netns: '/proc/self/ns/net' }).json.code, 8)
+  alone.must('DEL', { netns })
+  alone.must('ADD', { netns })
+  host.sh('ip netns del c1')
+  alone.must('DEL', { netns })
+  assert.deepEqual([answered(host), stateFiles(host).filter((path) => path.startsWith('chained/'))], [7, []], agent.log())
+  const leased = new Device(host, { ...MACVLAN, master: 'uplink' })
+  const other = host.container('c2')
+  leased.must('ADD', { netns: other })
+  leased.must('DEL', { netns: other })
+  assert.deepEqual([answered(host), linksOf(other).length, leased.leases()], [7, 1, ''])
+})
+
+hostTest('an ADD whose answer was lost is done again, and one that was killed is taken back', (host) => {
+  const netns = host.container('c1')
+  const device = new Device(host, { ...MACVLAN, master: 'uplink' })
+  const call = { netns, env: { TSNET_REQUEST: '0123456789abcdef0123456789abcdef' } }
+  device.must('ADD', call)
+  device.must('ADD', call)
+  assert.deepEqual(device.asked(), ['ADD c1', 'DEL c1', 'ADD c1'])
+  // As a kill leaves it before the interface has its name.
+  const passing = 'tst0123456789ab'
+  netns.sh(`ip link set eth0 down; ip link set eth0 name ${passing}`)
+  assert.equal(linksOf(netns).length, 2)
+  device.must('DEL', { netns })
+  assert.equal(device.leases(), '')
 })

@@ -26,7 +26,7 @@ const SCENARIOS: readonly Scenario[] = [
   {
     type: 'ipvlan',
     keys: { master: 'uplink', mode: 'l3s', mtu: 1300 },
-    data: { mode: 'l3s', flags: ['bridge'] },
+    data: { mode: 'l3s', bridge: true },
     mtu: 1300,
     spoil: 'ip link set eth0 type ipvlan l3',
     found: /mode is another/,
