@@ -63,6 +63,8 @@ export interface DeviceType<C, D> {
 interface Memory<D> {
   /** The request that made it, where an agent may have been asked first. */
   readonly request?: string
+  /** Absent until ADD has done everything: one that was killed does not count as attached. */
+  readonly complete?: true
   readonly device: D
 }
 
@@ -95,13 +97,15 @@ function add<C, D>(type: DeviceType<C, D>, request: PluginRequest): Result {
   const device = type.plan(config, { host, container })
   using undo = new UndoStack(context.warn)
   undo.push('what is remembered', () => book.remove(owner))
-  book.write(owner, netns, { device, ...(context.request !== undefined && { request: context.request }) })
+  const memory = { device, ...(context.request !== undefined && { request: context.request }) }
+  book.write(owner, netns, memory)
   const linkless = type.isLinkless?.(config) ?? false
   if (!linkless) type.make(config, device, { owner, host, container, netns, undo })
   const leased = given ?? lease(ipam, undo)
   if (!linkless) bringUp({ rt: container, netns, name: owner.ifname }, leased)
   const own = linkless ? undefined : { ...describeLink(container, owner.ifname), ...type.describe?.(config), sandbox: netns.path }
   const result = resultOf(request, { leased, own, previous: type.takesPrevious === true ? undefined : previousOf(request) })
+  book.write(owner, netns, { ...memory, complete: true })
   undo.commit()
   return result
 }
@@ -117,7 +121,7 @@ function clearFormer<C, D>(
   if (entry === undefined) return
   using former = openRememberedNetns(entry)
   const repeated = request.context.request !== undefined && entry.data.request === request.context.request
-  if (!repeated && former?.inode === netns.inode && findLink(container, owner.ifname) !== undefined) {
+  if (!repeated && entry.data.complete === true && former?.inode === netns.inode && findLink(container, owner.ifname) !== undefined) {
     throw new TsnetError('TSNET_INTERFACE_TAKEN', `Cannot attach "${ownerText(owner)}": it is attached already`, {
       cniCode: CNI_CODE.interfaceTaken,
       hint: 'Delete the attachment first, or give another interface name',

@@ -63,13 +63,18 @@ export class Device {
     chmodSync(join(folder, 'stranger'), 0o755)
   }
 
-  call(command: string, { conf, ...call }: CniCall = {}): CniOutcome {
-    return this.#host.cni(command, {
+  call(command: string, call: CniCall = {}): CniOutcome {
+    return this.#host.cni(command, this.full(call))
+  }
+
+  /** @returns The call with all that makes it one of this type. */
+  full({ conf, ...call }: CniCall = {}): CniCall {
+    return {
       program: join(process.cwd(), 'dist/bin', this.#type),
       conf: { ...this.#conf, ...Object(conf) },
       ...call,
       env: { CNI_PATH: FOLDER, ...call.env },
-    })
+    }
   }
 
   /** @throws Error unless the call succeeds */

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { answered, startAgent } from './agent-process.ts'
 import { Device, linkOf, linksOf } from './device.ts'
-import { hostTest } from './host.ts'
+import { type CniDocument, hostTest } from './host.ts'
+import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertSame, stateFiles } from './state.ts'
 
 const MACVLAN = { type: 'macvlan', ipam: true }
+const KILL_POINTS = 9
 const VALID = (...ids: readonly string[]) => ({ 'cni.dev/valid-attachments': ids.map((containerID) => ({ containerID, ifname: 'eth0' })) })
 
 hostTest('macvlan: an interface on the one that the default route leaves by reaches the machine outside', (host) => {
@@ -182,17 +185,38 @@ hostTest('the agent serves interfaces, and leaves a stranger that it may wait fo
   assert.deepEqual([answered(host), linksOf(other).length, leased.leases()], [7, 1, ''])
 })
 
-hostTest('an ADD whose answer was lost is done again, and one that was killed is taken back', (host) => {
+hostTest('an ADD whose answer was lost is done again by the same request', (host) => {
   const netns = host.container('c1')
   const device = new Device(host, { ...MACVLAN, master: 'uplink' })
-  const call = { netns, env: { TSNET_REQUEST: '0123456789abcdef0123456789abcdef' } }
-  device.must('ADD', call)
-  device.must('ADD', call)
+  const { env, input } = host.prepare('ADD', device.full({ netns }))
+  const add = () =>
+    host.exec([process.execPath, join(process.cwd(), 'dist/plugins.cjs'), 'macvlan'], { env: { ...env, TSNET_REQUEST: '0123456789abcdef' }, input })
+  add()
+  add()
   assert.deepEqual(device.asked(), ['ADD c1', 'DEL c1', 'ADD c1'])
-  // As a kill leaves it before the interface has its name.
-  const passing = 'tst0123456789ab'
-  netns.sh(`ip link set eth0 down; ip link set eth0 name ${passing}`)
-  assert.equal(linksOf(netns).length, 2)
-  device.must('DEL', { netns })
-  assert.equal(device.leases(), '')
+  assert.deepEqual([linksOf(netns).length, device.leases()], [2, 'c1:eth0'])
 })
+
+for (const type of ['macvlan', 'host-device']) {
+  hostTest(`${type}: after an ADD that was killed at any point, DEL leaves nothing, and another ADD succeeds`, (host) => {
+    host.sh('ip link add nic0 address 02:00:00:00:00:05 type veth peer name nic0-peer')
+    const netns = host.container('c1')
+    const device = new Device(host, { type, ipam: true, ...(type === 'macvlan' ? { master: 'uplink' } : { device: 'nic0' }) })
+    const left = () => [linksOf(netns).length, device.leases(), stateFiles(host), linkOf(host, 'nic0')?.ifalias, linksOf(host).length]
+    const before = left()
+    const call = device.full({ netns })
+    const points = spread(pointsOf(host, call), KILL_POINTS)
+    device.must('DEL', { netns })
+    for (const [i, point] of points.entries()) {
+      const killed = addKilledAt(host, call, point)
+      const { json } = i % 2 === 0 ? device.call('ADD', { netns }) : { json: {} as CniDocument }
+      // One that had done all but answer is refused, since no agent was asked.
+      assert.ok(
+        json.code === undefined || (json.code === 101 && (!killed || i === points.length - 1)),
+        `killed at ${point.syscall} ${point.when}: ${json.msg}`,
+      )
+      device.must('DEL', { netns: i % 3 === 0 ? '' : netns })
+      assert.deepEqual(left(), before, `killed at ${point.syscall} ${point.when}`)
+    }
+  })
+}
