@@ -46,7 +46,7 @@ export function lendDevice({ host, container, netns, owner, undo }: DeviceSite, 
     returnDevice({ host, container, owner }, device)
     putBack()
   })
-  changeLink(host, `mark the interface "${device.name}"`, { id: index, up: false, link: { ifalias: device.name } })
+  changeLink(host, `mark the interface "${device.name}"`, { id: index, link: { ifalias: device.name } })
   changeLink(host, `move the interface "${device.name}" to "${netns.path}" as "${ifname}"`, { id: index, link: { netNsFd: netns.fd, ifname } })
 }
 
@@ -66,9 +66,10 @@ export function returnDevice({ host, container, owner }: Lent, device?: LentDevi
   const lent = container && findLent(container, owner.ifname, device)
   if (container === undefined || lent === undefined) return restoreStray(host, device)
   const name = device?.name ?? lent.ifalias ?? ''
+  // Also where it cannot go home: its addresses are no longer its own.
+  changeLink(container, `set "${lent.ifname}" down`, { id: lent.index, up: false })
   refuseTaken(host, name)
   using home = openOwnNetns()
-  changeLink(container, `set "${lent.ifname}" down`, { id: lent.index, up: false })
   changeLink(container, `move the interface "${lent.ifname}" back to the host as "${name}"`, {
     id: lent.index,
     link: { netNsFd: home.fd, ifname: name, ifalias: device?.alias ?? '' },
@@ -89,11 +90,12 @@ function restoreStray(host: NetlinkSocket, device: LentDevice | undefined): void
   const { name, alias, kind } = device
   const stray = listLinks(host).find(({ ifalias, linkinfo }) => ifalias === name && (linkinfo?.kind ?? '') === kind)
   if (stray === undefined) return
-  if (stray.ifname !== name) refuseTaken(host, name)
+  const home = stray.ifname === name
+  if (!home) refuseTaken(host, name)
   changeLink(host, `give the interface "${stray.ifname}" its name "${name}" back`, {
     id: stray.index,
-    up: false,
-    link: { ifname: name, ifalias: alias },
+    ...(!home && { up: false }),
+    link: { ...(!home && { ifname: name }), ifalias: alias },
   })
 }
 

@@ -1,4 +1,5 @@
 /** The container's TAP interface. */
+import { quote } from '../cni/json.ts'
 import { CNI_CODE, isErrno, KernelError, TsnetError } from '../error.ts'
 import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import { within } from '../sys/netns.ts'
@@ -42,7 +43,7 @@ function findBridge({ container }: DeviceSite, name: string): number {
   const link = findLink(container, name)
   if (link?.linkinfo?.kind === 'bridge') return link.index
   const why = link === undefined ? 'the namespace has no such interface' : 'it is no bridge'
-  throw new TsnetError('TSNET_BRIDGE', `Cannot use the bridge "${name}" of the container: ${why}`, { cniCode: CNI_CODE.invalidConfig })
+  throw new TsnetError('TSNET_BRIDGE', `Cannot use the bridge ${quote(name)} of the container: ${why}`, { cniCode: CNI_CODE.invalidConfig })
 }
 
 /** The kernel labels it with the context of the process that makes it, and one context cannot be had for a moment: another program makes it. */
@@ -57,7 +58,7 @@ function createLabelled({ name, owner, group, multiQueue, selinuxContext }: TapD
     ...(group === undefined ? [] : ['group', String(group)]),
   ]
   const { status, stderr } = withExecContext(selinuxContext, () => startProgram({ path, args, timeoutMs: TIMEOUT_MS }).finish())
-  if (status !== 0) throw new TsnetError('TSNET_SELINUX', `Cannot create a labelled TAP interface: ${stderr.trim()}`)
+  if (status !== 0) throw new TsnetError('TSNET_SELINUX', `Cannot create a labelled TAP interface: ${stderr.trim().split('\n')[0]}`)
 }
 
 function unlessAbsent(create: () => void): void {

@@ -7,7 +7,7 @@ import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertSame, stateFiles } from './state.ts'
 
 const MACVLAN = { type: 'macvlan', ipam: true }
-const KILL_POINTS = 9
+const KILL_POINTS = 7
 const VALID = (...ids: readonly string[]) => ({ 'cni.dev/valid-attachments': ids.map((containerID) => ({ containerID, ifname: 'eth0' })) })
 
 hostTest('macvlan: an interface on the one that the default route leaves by reaches the machine outside', (host) => {
