@@ -46,6 +46,7 @@ function bound(plugin: Plugin, request: PluginRequest): Ipam {
 
 function foreign(type: string, { environment, config, input, context }: PluginRequest): Ipam {
   refuseResident(context, `the program "${type}"`)
+  // An ADD that is taken back asks for DEL.
   const run = (command: Command) => runForeignPlugin({ type, environment: { ...environment, command }, input, warn: context.warn })
   return {
     add: () => parseResult(run('ADD'), config.cniVersion),
