@@ -1,5 +1,4 @@
 import { differentialTest } from './differential.ts'
-import { skipsWithout } from './kernel-feature.ts'
 
 const IPAM = {
   type: 'static',
@@ -15,7 +14,7 @@ for (const [type, keys] of [
   differentialTest({
     name: type,
     plugins: [plugin],
-    skips: (host, t) => skipsWithout(type, host, t),
+    needs: type,
     differences: [
       { name: 'interfaces: the result says the MTU', without: (line) => (/^add\.result\.interfaces\[.*\]\.mtu/.test(line) ? undefined : line) },
       { name: 'macvlan: the queue is as long as the kernel makes it', without: (line) => (/\[eth0\]\.txqlen/.test(line) ? undefined : line) },

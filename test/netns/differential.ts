@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import { type CniDocument, type Container, Host, hostTest } from './host.ts'
+import { type Feature, skipsWithout } from './kernel-feature.ts'
 import { iptablesRulesOf, withoutPassing } from './state.ts'
 
 /** Debian's package containernetworking-plugins. */
@@ -26,8 +26,8 @@ export interface DifferentialCase {
   readonly runtimeConfig?: object
   /** CNI_ARGS. */
   readonly args?: string
-  /** Whether the kernel lacks something, so that the test is skipped. */
-  readonly skips?: (host: Host, t: TestContext) => boolean
+  /** What the kernel has to have: `node scripts/test-vm.mjs differential` has it, `make test-vm` leaves these out for their length. */
+  readonly needs?: Feature
   /** What is there before: links, bridges, files. */
   readonly prepare?: (host: Host, container: Container) => void
   /** More to be compared than {@link observe} sees; called after ADD and after DEL. */
@@ -46,7 +46,7 @@ export interface Difference {
 /** One test: the case on two hosts, ADD, CHECK, DEL and DEL again on each, compared after each step. */
 export function differentialTest(scenario: DifferentialCase): void {
   hostTest(`as the reference plugins do: ${scenario.name}`, async (host, t) => {
-    if (scenario.skips?.(host, t) === true) return
+    if (scenario.needs !== undefined && skipsWithout(scenario.needs, host, t)) return
     const seen = { tsnet: run(host, 'tsnet', scenario), reference: [] as readonly string[] }
     await onAnotherHost((other) => {
       seen.reference = run(other, 'reference', scenario)

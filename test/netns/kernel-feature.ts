@@ -19,14 +19,16 @@ const PROBES = {
   dummy: kind('dummy'),
 } satisfies Readonly<Record<string, Probe>>
 
+export type Feature = keyof typeof PROBES
+
 /** @returns Whether the place's kernel has the feature. */
-export function hasFeature(feature: keyof typeof PROBES, place: Place): boolean {
+export function hasFeature(feature: Feature, place: Place): boolean {
   const { argv, absent } = PROBES[feature]
   return !absent.test(place.run(argv).stderr)
 }
 
 /** @returns Whether the test is skipped. @throws Error instead, where every feature has to be there */
-export function skipsWithout(feature: keyof typeof PROBES, place: Place, t: TestContext): boolean {
+export function skipsWithout(feature: Feature, place: Place, t: TestContext): boolean {
   if (hasFeature(feature, place)) return false
   const reason = `The kernel has no ${feature}: make test-vm runs this on one that has`
   if (process.env['TSNET_TEST_FULL_KERNEL'] === '1') throw new Error(reason)
