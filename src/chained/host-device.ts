@@ -20,8 +20,8 @@ export interface LentDevice {
   readonly name: string
   /** Its alias, which it gets back. */
   readonly alias: string
-  /** The kernel's kind, empty for a physical one: what a container puts in its place is most often of another. */
-  readonly kind: string
+  /** The kernel's kind, empty for a physical one: what a container puts in its place is most often of another. Absent where tsnet did not lend it. */
+  readonly kind?: string
   readonly up: boolean
 }
 
@@ -80,23 +80,31 @@ export function returnDevice({ host, container, owner }: Lent, device?: LentDevi
 function findLent(container: NetlinkSocket, ifname: string, device: LentDevice | undefined): ObservedLink | undefined {
   const named = findLink(container, ifname)
   if (device === undefined) return isInterfaceName(named?.ifalias) ? named : undefined
-  if (named !== undefined && (named.linkinfo?.kind ?? '') === device.kind) return named
-  return listLinks(container).find(({ ifalias, linkinfo }) => ifalias === device.name && (linkinfo?.kind ?? '') === device.kind)
+  if (named !== undefined && kindOf(named) === device.kind) return named
+  return listLinks(container).find((link) => isMarked(link, device))
 }
 
 /** The kernel gives a physical interface back to the host when the namespace dies, as "dev7" if its name there is taken. */
 function restoreStray(host: NetlinkSocket, device: LentDevice | undefined): void {
-  if (device === undefined) return
-  const { name, alias, kind } = device
-  const stray = listLinks(host).find(({ ifalias, linkinfo }) => ifalias === name && (linkinfo?.kind ?? '') === kind)
-  if (stray === undefined) return
+  const stray = device && listLinks(host).find((link) => isMarked(link, device))
+  if (device === undefined || stray === undefined) return
+  const { name, alias } = device
   const home = stray.ifname === name
+  if (home && device.kind === undefined) return
   if (!home) refuseTaken(host, name)
   changeLink(host, `give the interface "${stray.ifname}" its name "${name}" back`, {
     id: stray.index,
     ...(!home && { up: false }),
     link: { ...(!home && { ifname: name }), ifalias: alias },
   })
+}
+
+function isMarked(link: ObservedLink, { name, kind = kindOf(link) }: LentDevice): boolean {
+  return link.ifalias === name && kindOf(link) === kind
+}
+
+function kindOf({ linkinfo }: ObservedLink): string {
+  return linkinfo?.kind ?? ''
 }
 
 function refuseTaken(host: NetlinkSocket, name: string): void {

@@ -1,63 +1,21 @@
 /** The five verbs of every type that puts one interface into a container: what they share, and the place for what each does itself. */
 import { AttachmentBook, type BookEntry } from '../chained/attachment-book.ts'
-import type { DeviceSite } from '../chained/container-device.ts'
 import { type ContainerLink, configureLink } from '../chained/container-link.ts'
 import { findContainerNetns, openContainerNetns, openRememberedNetns } from '../chained/container-netns.ts'
 import { differences } from '../chained/device-check.ts'
-import type { Result, ResultInterface } from '../cni/result.ts'
+import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { changeLink, findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import { changeLink, findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { Attempts } from '../plan/detach.ts'
 import { type Owner, ownerText } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { describeLink, NOTHING, previousOf, resultOf } from './device-result.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
+import type { DeviceType } from './device-type.ts'
+import { type Ipam, ipamOf, refuseResident } from './ipam.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
-
-/** Where DEL and GC work: nothing but the owner is certain to be left. */
-export interface Remains<D> {
-  readonly owner: Owner
-  readonly host: NetlinkSocket
-  /** A socket in the container's namespace, while there is one. */
-  readonly container?: NetlinkSocket
-  /** What ADD has remembered; absent when tsnet did not do the ADD. */
-  readonly memory?: D
-}
-
-/** What CHECK sees. */
-export interface Sight<D> {
-  readonly link: ObservedLink
-  readonly host: NetlinkSocket
-  readonly container: NetlinkSocket
-  readonly memory: D | undefined
-}
-
-/** @typeParam C The configuration. @typeParam D What ADD remembers for DEL, CHECK and GC; plain JSON. */
-export interface DeviceType<C, D> {
-  readonly type: string
-  /** `optional`: without IPAM the interface comes up without an address. */
-  readonly ipam: 'required' | 'optional'
-  /** Whether what stood before it in the chain is its material, so that its result does not repeat it. */
-  readonly takesPrevious?: boolean
-  /** @throws TsnetError TSNET_CONFIG, CNI code 7 */
-  parse(request: PluginRequest): C
-  /** Looks at what there is, and changes nothing. */
-  plan(config: C, sockets: Pick<DeviceSite, 'host' | 'container'>): D
-  /** Whether there is nothing to put into the namespace: a device that has no interface. Default: there is. */
-  isLinkless?(config: C): boolean
-  make(config: C, memory: D, site: DeviceSite): void
-  /** Takes back what `make` did, and what a killed one has begun. */
-  unmake(remains: Remains<D>): void
-  /** @returns What is wrong with the interface beside its addresses and routes, in words */
-  check(config: C, sight: Sight<D>): readonly string[]
-  /** @returns What the result says of it beside name, MAC address and MTU. */
-  describe?(config: C): Pick<ResultInterface, 'pciID'>
-  /** @throws TsnetError CNI code 50 when no ADD can succeed now */
-  status(config: C, host: NetlinkSocket): void
-}
 
 /** What the book of a type holds. */
 interface Memory<D> {
@@ -102,6 +60,7 @@ function add<C, D>(type: DeviceType<C, D>, request: PluginRequest): Result {
   const linkless = type.isLinkless?.(config) ?? false
   if (!linkless) type.make(config, device, { owner, host, container, netns, undo })
   const leased = given ?? lease(ipam, undo)
+  if (leased.ips.some(({ gateway }) => gateway?.includes(':'))) refuseResident(context, 'the detection of duplicate IPv6 addresses')
   if (!linkless) bringUp({ rt: container, netns, name: owner.ifname }, leased)
   const own = linkless ? undefined : { ...describeLink(container, owner.ifname), ...type.describe?.(config), sandbox: netns.path }
   const result = resultOf(request, { leased, own, previous: type.takesPrevious === true ? undefined : previousOf(request) })
@@ -155,7 +114,8 @@ function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner,
   const unmake = () => {
     using host = openRtnetlink()
     using container = netns && within(netns, openRtnetlink)
-    type.unmake({ owner, host, ...(container && { container }), ...(entry && { memory: entry.data.device }) })
+    const memory = entry === undefined ? type.recall?.(request.config.raw) : entry.data.device
+    type.unmake({ owner, host, ...(container && { container }), ...(memory !== undefined && { memory }) })
     return true
   }
   const release = () => {

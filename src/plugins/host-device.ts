@@ -1,23 +1,28 @@
 /** Type `host-device`: an interface of the host's goes into the container, and comes back. */
 import { macToText } from '../bridge/mac.ts'
 import { describeDevice, type LentDevice, lendDevice, returnDevice } from '../chained/host-device.ts'
+import { field } from '../cni/json.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, listLinks, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { interfacesOfDevice } from '../sys/device-tree.ts'
 import { devicePlugin } from './device-plugin.ts'
-import { type DeviceChoice, parseHostDevice } from './host-device-config.ts'
+import { type DeviceChoice, type HostDeviceConfig, parseHostDevice } from './host-device-config.ts'
 
 /** Nothing was lent: the device has no interface. */
 const NONE: LentDevice = { name: '', alias: '', kind: '', up: false }
 
-export const hostDevice = devicePlugin({
+export const hostDevice = devicePlugin<HostDeviceConfig, LentDevice>({
   type: 'host-device',
   ipam: 'optional',
   parse: parseHostDevice,
   isLinkless: ({ usesUserspaceDriver }) => usesUserspaceDriver,
-  plan: ({ choice, usesUserspaceDriver }, { host }): LentDevice => (usesUserspaceDriver ? NONE : describeDevice(findDevice(host, choice))),
+  plan: ({ choice, usesUserspaceDriver }, { host }) => (usesUserspaceDriver ? NONE : describeDevice(findDevice(host, choice))),
   make: (_config, device, site) => lendDevice(site, device),
+  recall: (raw) => {
+    const name = field(raw, 'device')
+    return typeof name === 'string' && name !== '' ? { name, alias: '', up: false } : undefined
+  },
   unmake: ({ memory, ...lent }) => {
     if (memory?.name !== '') returnDevice(lent, memory)
   },

@@ -7,7 +7,8 @@ import type { ObservedLink } from '../netlink/rtnetlink.ts'
 import type { Netns } from '../sys/netns.ts'
 import type { Link } from '../wire/link.ts'
 import { parseLinkName } from './device-config.ts'
-import { type DeviceType, devicePlugin } from './device-plugin.ts'
+import { devicePlugin } from './device-plugin.ts'
+import type { DeviceType } from './device-type.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 
 /** What one of these types is beside its master. */

@@ -103,6 +103,20 @@ hostTest('host-device: DEL without namespace releases the lease, and finds the i
   assert.deepEqual([linkOf(host, 'nic0'), device.leases(), stateFiles(host)], [undefined, '', []])
 })
 
+hostTest('host-device: what the reference plugin lent comes home though its namespace is gone, and nothing else does', (host) => {
+  plugIn(host)
+  const device = new Device(host, NIC)
+  const c1 = host.container('c1')
+  // As the reference plugin lends it, and as the kernel gives it back.
+  host.sh('ip link set nic0 down alias nic0 name dev7')
+  device.must('DEL', { netns: '' })
+  assert.deepEqual([linkOf(host, 'nic0')?.address, linkOf(host, 'nic0')?.ifalias], [MAC, undefined])
+  // An interface of another plugin in a container that never got the device.
+  c1.sh('ip link add eth0 type veth peer name eth1; ip link set eth0 alias uplink2')
+  device.must('DEL', { netns: c1 })
+  assert.equal(linkOf(c1, 'eth0')?.ifalias, 'uplink2')
+})
+
 hostTest('host-device: a container cannot choose the name under which the interface comes home', (host) => {
   plugIn(host)
   const before = home(host)

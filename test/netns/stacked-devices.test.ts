@@ -28,7 +28,7 @@ const SCENARIOS: readonly Scenario[] = [
     keys: { master: 'uplink', mode: 'l3s', mtu: 1300 },
     data: { mode: 'l3s', bridge: true },
     mtu: 1300,
-    spoil: 'ip link set eth0 type ipvlan l3',
+    spoil: 'ip link set eth0 type ipvlan mode l3',
     found: /mode is another/,
   },
   { type: 'dummy', keys: {}, data: undefined, mtu: 1500, spoil: 'ip link set eth0 down', found: /is down/ },
