@@ -74,7 +74,8 @@ test('link header carries flags and their mask', () => {
 
 for (const [name, linkinfo] of [
   ['createMacvlan', { kind: 'macvlan', macvlan: { mode: 2, broadcastQueueLength: 2000 } }],
-  ['createIpvlan', { kind: 'ipvlan', ipvlan: { mode: 2 } }],
+  // ip adds IFLA_IPVLAN_FLAGS with nothing in it.
+  ['createIpvlan', { kind: 'ipvlan', ipvlan: { mode: 2, unknown: [{ type: 2, payload: Buffer.alloc(2) }] } }],
   ['createVlan', { kind: 'vlan', vlan: { id: 7 } }],
   ['createDummy', { kind: 'dummy' }],
 ] as const) {

@@ -48,7 +48,12 @@ hostTest('host-device: a refused ADD gives the host its interface back as it was
   plugIn(host)
   const netns = host.container('c1')
   const all = () => ({
-    links: linksOf(host).map(({ addr_info, ...link }) => ({ ...link, addresses: addr_info.filter(({ scope }) => scope === 'global') })),
+    links: linksOf(host).map(({ ifname, ifalias, flags, addr_info }) => [
+      ifname,
+      ifalias,
+      flags.includes('UP'),
+      addr_info.filter(({ scope }) => scope === 'global').map(({ local }) => local),
+    ]),
     routes: host.exec(['ip', 'route']),
     inside: linksOf(netns).length,
   })
