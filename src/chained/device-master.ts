@@ -11,10 +11,15 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
  * @throws TsnetError TSNET_MASTER, CNI code 7, when there is none
  */
 export function findMaster(rt: NetlinkSocket, name: string): ObservedLink {
-  const master = name === '' ? defaultRouteLink(rt) : findLink(rt, name)
+  const master = lookUpMaster(rt, name)
   if (master !== undefined) return master
   const what = name === '' ? 'there is no default route, and the configuration names no "master"' : `there is no interface ${quote(name)}`
   throw new TsnetError('TSNET_MASTER', `Cannot find the master interface: ${what}`, { cniCode: CNI_CODE.invalidConfig })
+}
+
+/** The same without a word. @returns undefined when there is none */
+export function lookUpMaster(rt: NetlinkSocket, name: string): ObservedLink | undefined {
+  return name === '' ? defaultRouteLink(rt) : findLink(rt, name)
 }
 
 /** @param mtu Bytes; 0 leaves it to the kernel. @throws TsnetError TSNET_CONFIG, CNI code 7, above the master's */

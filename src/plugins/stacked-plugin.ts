@@ -1,9 +1,10 @@
 /** Types whose interface stands on another one, its master: macvlan, ipvlan, vlan. */
 import { createDevice, deleteDevice, ensureLinkKind } from '../chained/container-device.ts'
-import { findMaster } from '../chained/device-master.ts'
+import { findMaster, lookUpMaster } from '../chained/device-master.ts'
 import { optionalBoolean } from '../cni/json.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { ObservedLink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Netns } from '../sys/netns.ts'
 import type { Link } from '../wire/link.ts'
 import { parseLinkName } from './device-config.ts'
@@ -73,20 +74,27 @@ function deviceType<C>(type: StackedType<C>): DeviceType<Stacked<C>, Memory> {
     unmake: ({ owner, container }) => void (container && deleteDevice(container, owner, kind)),
     check: (config, { link, host, container, memory }) => {
       if (link.linkinfo?.kind !== kind) return [`it is no ${kind}`]
-      const master = findMaster(place(config, { host, container }), config.master || (memory?.master ?? ''))
-      return [...(link.linkIndex === master.index ? [] : [`it does not stand on "${master.ifname}"`]), ...type.check(config.own, link)]
+      const name = config.master || (memory?.master ?? '')
+      return [...misplaced(link, place(config, { host, container }), name), ...type.check(config.own, link)]
     },
     status: (config, host) => {
       ensureLinkKind(host, kind)
-      if (!config.linkInContainer) requireMaster(() => findMaster(host, config.master))
+      if (!config.linkInContainer) requireMaster(host, config.master)
     },
   }
 }
 
+/** @param name Empty where nobody has said it: the default route may have been another one then. */
+function misplaced(link: ObservedLink, rt: NetlinkSocket, name: string): readonly string[] {
+  const master = name === '' ? undefined : lookUpMaster(rt, name)
+  if (name !== '' && master === undefined) return [`its master "${name}" is gone`]
+  return master === undefined || link.linkIndex === master.index ? [] : [`it does not stand on "${name}"`]
+}
+
 /** For STATUS the absence is no fault of the configuration: the interface may come. */
-function requireMaster(find: () => void): void {
+function requireMaster(host: NetlinkSocket, name: string): void {
   try {
-    find()
+    findMaster(host, name)
   } catch (error) {
     if (!(error instanceof TsnetError && error.code === 'TSNET_MASTER')) throw error
     throw new TsnetError(error.code, error.message, { cniCode: CNI_CODE.notAvailable, cause: error })

@@ -140,9 +140,9 @@ hostTest('host-device: found by hardware address, kernel path, PCI and auxiliary
   const netns = host.container('c1')
   // Folders in the shape of /sys, where a veth stands for a card.
   host.sh(`
-    for f in /sys/devices/system /sys/bus/pci/devices; do mount -t tmpfs tmpfs $f; done
+    for f in /sys/devices/system /sys/bus; do mount -t tmpfs tmpfs $f; done
     mkdir -p /sys/devices/system/card/net/nic0 /sys/bus/pci/devices/0000:01:00.0/net/nic0 /sys/bus/pci/devices/0000:02:00.0/virtio3/net/nic0
-    mkdir -p /sys/bus/pci/devices/0000:03:00.0 /sys/bus/pci/devices/0000:04:00.0
+    mkdir -p /sys/bus/pci/devices/0000:03:00.0 /sys/bus/pci/devices/0000:04:00.0 /sys/bus/auxiliary/devices/mlx5_core.sf.4/net/nic0
     ln -s /drivers/e1000 /sys/bus/pci/devices/0000:01:00.0/driver
     ln -s /drivers/vfio-pci /sys/bus/pci/devices/0000:03:00.0/driver`)
   const device = new Device(host, { type: 'host-device' })
@@ -151,6 +151,7 @@ hostTest('host-device: found by hardware address, kernel path, PCI and auxiliary
     [undefined, { conf: { kernelpath: '/sys/devices/system/card' } }],
     ['0000:01:00.0', { conf: { pciBusID: '0000:01:00.0' } }],
     ['0000:02:00.0', { conf: { pciBusID: '0000:02:00.0' } }],
+    [undefined, { conf: { device: 'uplink' }, runtimeConfig: { deviceID: 'mlx5_core.sf.4' } }],
     ['0000:02:00.0', { conf: { device: 'uplink' }, runtimeConfig: { deviceID: '0000:02:00.0' } }],
   ] as const) {
     const result = device.must('ADD', { netns, ...keys })
