@@ -1,5 +1,5 @@
 /** One request of a launcher: the plugin's own code, with the caller's environment as data and its namespace as a descriptor. */
-import { describe, TsnetError } from '../error.ts'
+import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { type Answer, answer } from '../plugins/answer.ts'
 import { findAnyPlugin } from '../plugins/reference.ts'
@@ -74,5 +74,7 @@ function answerWith({ token, entry, env, input }: Request, connection: Connectio
 function passedNetns(connection: Connection, path: string): Netns {
   const fd = connection.takeNetns()
   if (fd !== undefined) return adoptNetns(fd, path)
-  throw new TsnetError('TSNET_PROTOCOL', 'Cannot serve the request: no network namespace came with it')
+  throw new TsnetError('TSNET_PROTOCOL', 'Cannot serve the request: no network namespace came with it', {
+    cniCode: CNI_CODE.invalidNetns,
+  })
 }

@@ -1,6 +1,6 @@
 /** Routes of an interface. */
 import { isErrno } from '../error.ts'
-import { addRoute, findLink, listRoutes, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
+import { addRoute, findLink, listRoutes, type ObservedLink, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
 import { addressFromBytes, addressToBytes, type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
@@ -10,6 +10,8 @@ export interface RouteOptions {
   readonly destination: IpPrefix
   /** Absent: the destination is on the link itself. */
   readonly gateway?: IpAddress
+  /** The address that packets leave with which have none yet. */
+  readonly source?: IpAddress
   readonly mtu?: number
   readonly advmss?: number
   readonly priority?: number
@@ -56,11 +58,16 @@ export function routesOf(
     }))
 }
 
-/** @returns The MTU in bytes of the interface that the default route leaves by (IPv4 before IPv6), or undefined without one. */
+/** @returns The MTU in bytes of the interface that the default route leaves by, or undefined without one. */
 export function defaultRouteMtu(rt: NetlinkSocket): number | undefined {
+  return defaultRouteLink(rt)?.mtu
+}
+
+/** @returns The interface that the default route leaves by (IPv4 before IPv6), or undefined without one. */
+export function defaultRouteLink(rt: NetlinkSocket): ObservedLink | undefined {
   const defaults = routesOf(rt, 0).filter((route) => route.destination.prefixLength === 0 && route.outputIndex !== 0)
   const best = defaults.sort((a, b) => a.destination.address.family - b.destination.address.family || (a.priority ?? 0) - (b.priority ?? 0))[0]
-  return best && findLink(rt, best.outputIndex)?.mtu
+  return best && findLink(rt, best.outputIndex)
 }
 
 function operation({ destination, gateway }: RouteOptions): string {
@@ -78,7 +85,7 @@ function unlessThere(add: () => void): boolean {
 }
 
 function kernelRoute(index: number, options: RouteOptions): ObservedRoute {
-  const { destination, gateway, mtu, advmss, priority } = options
+  const { destination, gateway, source, mtu, advmss, priority } = options
   const metrics = { ...(mtu !== undefined && { mtu }), ...(advmss !== undefined && { advmss }) }
   return {
     family: kernelFamily(destination.address.family),
@@ -91,6 +98,7 @@ function kernelRoute(index: number, options: RouteOptions): ObservedRoute {
       ...(destination.prefixLength > 0 && { destination: addressToBytes(destination.address) }),
       outputIndex: index,
       ...(gateway && { gateway: addressToBytes(gateway) }),
+      ...(source && { preferredSource: addressToBytes(source) }),
       ...(priority !== undefined && { priority }),
       ...(Object.keys(metrics).length > 0 && { metrics }),
       ...((options.table ?? 0) > 255 && { table: options.table }),

@@ -1,12 +1,19 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import { dhcp } from './dhcp.ts'
 import { firewall } from './firewall.ts'
+
+import { dummy } from './dummy.ts'
+import { hostDevice } from './host-device.ts'
 import { hostLocal } from './host-local.ts'
+import { ipvlan } from './ipvlan.ts'
+import { macvlan } from './macvlan.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
 import { staticAddresses } from './static.ts'
+import { tap } from './tap.ts'
 import { OWN_TYPES } from './types.ts'
+import { vlan } from './vlan.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['dhcp', dhcp],
@@ -14,6 +21,12 @@ const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['host-local', hostLocal],
   ['portmap', portmap],
   ['static', staticAddresses],
+  ['macvlan', macvlan],
+  ['ipvlan', ipvlan],
+  ['vlan', vlan],
+  ['host-device', hostDevice],
+  ['tap', tap],
+  ['dummy', dummy],
 ])
 
 /** An entry that was installed under a name of its own is what the configuration says. */

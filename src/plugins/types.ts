@@ -6,10 +6,16 @@ export const OWN_TYPES = ['tsnet', 'loopback'] as const
 /** Those of containernetworking/plugins that the program takes the place of. */
 export const REFERENCE_TYPES = [
   'dhcp',
+  'dummy',
   'firewall',
+  'host-device',
   'host-local',
+  'ipvlan',
+  'macvlan',
   'portmap',
   'static',
+  'tap',
+  'vlan',
 ] as const
 
 export const PLUGIN_TYPES: readonly string[] = [...OWN_TYPES, ...REFERENCE_TYPES]

@@ -17,7 +17,7 @@ interface Capture {
   readonly answer: string
 }
 
-const captures = ['rtnetlink', 'conntrack'].flatMap(
+const captures = ['rtnetlink', 'devices', 'conntrack'].flatMap(
   (file) => (JSON.parse(readFileSync(`test/golden/${file}.json`, 'utf8')) as { captures: readonly Capture[] }).captures,
 )
 
@@ -70,6 +70,26 @@ test('link table reads and writes bridge port options as ip does', () => {
 test('link header carries flags and their mask', () => {
   const { index, flags, change } = sameLink(captured('setUp'))
   assert.deepEqual({ index, flags, change }, { index: 2, flags: 1, change: 1 })
+})
+
+for (const [name, linkinfo] of [
+  ['createMacvlan', { kind: 'macvlan', macvlan: { mode: 2, broadcastQueueLength: 2000 } }],
+  // ip adds IFLA_IPVLAN_FLAGS with nothing in it.
+  ['createIpvlan', { kind: 'ipvlan', ipvlan: { mode: 2, unknown: [{ type: 2, payload: Buffer.alloc(2) }] } }],
+  ['createVlan', { kind: 'vlan', vlan: { id: 7 } }],
+  ['createDummy', { kind: 'dummy' }],
+] as const) {
+  test(`link table reads and writes ${name} as ip does`, () => {
+    const link = sameLink(captured(name))
+    assert.deepEqual(link.linkinfo, linkinfo)
+    if (name !== 'createDummy') assert.deepEqual([typeof link.linkIndex, link.mtu], ['number', 1300])
+  })
+}
+
+test('link table reads what the kernel says of a macvlan', () => {
+  const { linkinfo, address } = decodeLink(captured('getMacvlan', 'answer').body)
+  assert.deepEqual([linkinfo?.macvlan?.mode, linkinfo?.macvlan?.broadcastQueueLength], [2, 2000])
+  assert.deepEqual(address, Buffer.from('020000000003', 'hex'))
 })
 
 test('link table reads and writes an alias as ip does', () => assert.equal(sameLink(captured('setAlias')).ifalias, 'web/c1:eth0'))

@@ -7,6 +7,7 @@ export const RTM_DELROUTE = 25
 export const RTM_GETROUTE = 26
 
 export const RT_TABLE_MAIN = 254
+export const RTPROT_KERNEL = 2
 export const RTPROT_STATIC = 4
 export const RTN_UNICAST = 1
 
