@@ -14,8 +14,9 @@ import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { describeLink, NOTHING, previousOf, resultOf } from './device-result.ts'
 import type { DeviceType } from './device-type.ts'
-import { type Ipam, ipamOf, refuseResident } from './ipam.ts'
+import { type Ipam, ipamOf } from './ipam.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseResident } from './resident.ts'
 
 /** What the book of a type holds. */
 interface Memory<D> {

@@ -1,8 +1,7 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import { dhcp } from './dhcp.ts'
-import { firewall } from './firewall.ts'
-
 import { dummy } from './dummy.ts'
+import { firewall } from './firewall.ts'
 import { hostDevice } from './host-device.ts'
 import { hostLocal } from './host-local.ts'
 import { ipvlan } from './ipvlan.ts'
