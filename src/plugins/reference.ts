@@ -1,9 +1,10 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import type { FindPlugin, Plugin } from './plugin.ts'
+import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
 import { OWN_TYPES } from './types.ts'
 
-const REFERENCE: ReadonlyMap<string, Plugin> = new Map([])
+const REFERENCE: ReadonlyMap<string, Plugin> = new Map([['portmap', portmap]])
 
 /** An entry that was installed under a name of its own is what the configuration says. */
 export const findAnyPlugin: FindPlugin = (entry, type) => {
