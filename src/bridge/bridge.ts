@@ -9,8 +9,10 @@ export interface BridgeOptions {
   readonly name: string
   /** Six bytes. Pinned, since the kernel would otherwise take the lowest of the ports' and change it under its neighbours. */
   readonly mac: Uint8Array
-  /** Bytes. */
-  readonly mtu: number
+  /** Bytes; absent: what the kernel gives. */
+  readonly mtu?: number
+  /** Whether its ports are members of VLANs; else frames pass whatever their tag. */
+  readonly vlanFiltering?: boolean
 }
 
 /** @returns The bridge, or undefined. @throws TsnetError when a link of another kind has the name */
@@ -27,9 +29,11 @@ export function findBridge(rt: NetlinkSocket, name: string): ObservedLink | unde
 
 /** Creates the bridge, up, without spanning tree. @returns false when another process was faster */
 export function createBridge(rt: NetlinkSocket, options: BridgeOptions): boolean {
-  const link = { ifname: options.name, address: options.mac, mtu: options.mtu, linkinfo: { kind: 'bridge', bridge: { stpState: 0 } } }
+  const { name, mac, mtu, vlanFiltering } = options
+  const bridge = { stpState: 0, ...(vlanFiltering === true && { vlanFiltering: 1 }) }
+  const link = { ifname: name, address: mac, ...(mtu !== undefined && { mtu }), linkinfo: { kind: 'bridge', bridge } }
   try {
-    createLink(rt, `create the bridge "${options.name}"`, link, IFF_UP)
+    createLink(rt, `create the bridge "${name}"`, link, IFF_UP)
     return true
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false

@@ -10,6 +10,8 @@ export interface RouteOptions {
   readonly destination: IpPrefix
   /** Absent: the destination is on the link itself. */
   readonly gateway?: IpAddress
+  /** The address that packets leave with which have none yet. */
+  readonly source?: IpAddress
   readonly mtu?: number
   readonly advmss?: number
   readonly priority?: number
@@ -78,7 +80,7 @@ function unlessThere(add: () => void): boolean {
 }
 
 function kernelRoute(index: number, options: RouteOptions): ObservedRoute {
-  const { destination, gateway, mtu, advmss, priority } = options
+  const { destination, gateway, source, mtu, advmss, priority } = options
   const metrics = { ...(mtu !== undefined && { mtu }), ...(advmss !== undefined && { advmss }) }
   return {
     family: kernelFamily(destination.address.family),
@@ -91,6 +93,7 @@ function kernelRoute(index: number, options: RouteOptions): ObservedRoute {
       ...(destination.prefixLength > 0 && { destination: addressToBytes(destination.address) }),
       outputIndex: index,
       ...(gateway && { gateway: addressToBytes(gateway) }),
+      ...(source && { preferredSource: addressToBytes(source) }),
       ...(priority !== undefined && { priority }),
       ...(Object.keys(metrics).length > 0 && { metrics }),
       ...((options.table ?? 0) > 255 && { table: options.table }),

@@ -9,18 +9,19 @@ export interface VethOptions {
   /** The name inside the container's namespace. */
   readonly ifname: string
   readonly netnsFd: number
-  readonly bridgeIndex: number
-  /** Bytes, both ends. */
-  readonly mtu: number
+  /** Absent: the host end is a port of no bridge. */
+  readonly bridgeIndex?: number
+  /** Bytes, both ends; absent: what the kernel gives. */
+  readonly mtu?: number
   /** Six bytes each. */
   readonly hostMac: Uint8Array
   readonly mac: Uint8Array
-  /** Who the link belongs to, for `ip -d link`; at most 255 bytes. */
-  readonly alias: string
+  /** Who the link belongs to, for `ip -d link`; at most 255 bytes. Absent: it has no mark. */
+  readonly alias?: string
 }
 
 /**
- * Creates both ends in one message: the host end up in the bridge, the peer inside the container under its final name.
+ * Creates both ends in one message: the host end up, in the bridge where there is one, the peer inside the container under its final name.
  * @param container A socket in the container's namespace
  * @throws TsnetError with CNI code 101 when the container has an interface of that name
  */
@@ -28,15 +29,15 @@ export function createVeth(host: NetlinkSocket, container: NetlinkSocket, option
   // The peer must not be up yet: the kernel links the two ends only after creating it (ENOTCONN).
   const peer: PeerLink = {
     ifname: options.ifname,
-    mtu: options.mtu,
+    ...(options.mtu !== undefined && { mtu: options.mtu }),
     address: options.mac,
     netNsFd: options.netnsFd,
   }
   const link = {
     ifname: options.hostName,
     address: options.hostMac,
-    mtu: options.mtu,
-    master: options.bridgeIndex,
+    ...(options.mtu !== undefined && { mtu: options.mtu }),
+    ...(options.bridgeIndex !== undefined && { master: options.bridgeIndex }),
     linkinfo: { kind: 'veth', veth: { peer } },
   }
   try {
@@ -45,7 +46,8 @@ export function createVeth(host: NetlinkSocket, container: NetlinkSocket, option
     if (isErrno(error, 'EEXIST') && findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname, error)
     throw error
   }
-  changeLink(host, `name the owner of "${options.hostName}"`, { id: options.hostName, link: { ifalias: options.alias } })
+  if (options.alias !== undefined)
+    changeLink(host, `name the owner of "${options.hostName}"`, { id: options.hostName, link: { ifalias: options.alias } })
 }
 
 /**
@@ -64,7 +66,8 @@ export function findVeth(host: NetlinkSocket, hostName: string, alias: string): 
   return link !== undefined && link.linkinfo?.kind === 'veth' && (link.ifalias ?? alias) === alias ? link : undefined
 }
 
-function interfaceTaken(ifname: string, cause?: unknown): TsnetError {
+/** @returns The refusal of an interface whose name the namespace has already, CNI code 101. */
+export function interfaceTaken(ifname: string, cause?: unknown): TsnetError {
   return new TsnetError('TSNET_INTERFACE_TAKEN', `Cannot create the interface "${ifname}": the namespace has one of that name`, {
     cniCode: CNI_CODE.interfaceTaken,
     hint: 'Give another name, or delete the old interface first',

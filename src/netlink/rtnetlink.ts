@@ -4,7 +4,18 @@ import { isErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
-import { decodeLink, encodeLink, type Link, type LinkHeader, RTEXT_FILTER_SKIP_STATS, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from '../wire/link.ts'
+import {
+  decodeLink,
+  encodeLink,
+  IFF_PROMISC,
+  IFF_UP,
+  type Link,
+  type LinkHeader,
+  RTEXT_FILTER_SKIP_STATS,
+  RTM_DELLINK,
+  RTM_GETLINK,
+  RTM_NEWLINK,
+} from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink-message.ts'
 import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
@@ -13,6 +24,14 @@ export type ObservedLink = LinkHeader & Link
 export type ObservedAddress = AddressHeader & Address
 export type ObservedRoute = ReturnType<typeof decodeRoute>
 export type ObservedFibRule = FibRuleHeader & { readonly attributes: FibRule }
+
+export interface LinkChange {
+  readonly id: LinkId
+  readonly up?: boolean
+  /** Whether it takes frames for whatever MAC address. */
+  readonly promiscuous?: boolean
+  readonly link?: Link
+}
 
 /** How a link is named in a request: by its index or by its name. */
 export type LinkId = number | string
@@ -41,8 +60,9 @@ export function createLink(rt: NetlinkSocket, operation: string, link: Link, fla
 }
 
 /** Changes a link by RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
-export function changeLink(rt: NetlinkSocket, operation: string, change: { readonly id: LinkId; readonly up?: boolean; readonly link?: Link }): void {
-  const flags = change.up === undefined ? {} : { flags: change.up ? 1 : 0, change: 1 }
+export function changeLink(rt: NetlinkSocket, operation: string, change: LinkChange): void {
+  const mask = (change.up === undefined ? 0 : IFF_UP) | (change.promiscuous === undefined ? 0 : IFF_PROMISC)
+  const flags = { flags: (change.up ? IFF_UP : 0) | (change.promiscuous ? IFF_PROMISC : 0), change: mask }
   rt.execute({
     operation,
     type: RTM_NEWLINK,

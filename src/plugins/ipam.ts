@@ -2,6 +2,7 @@
 import { runForeignPlugin } from '../chained/foreign-plugin.ts'
 import { optionalObject, optionalString } from '../cni/json.ts'
 import { parseResult, type Result } from '../cni/result.ts'
+import type { Command } from '../cni/version.ts'
 import { TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
@@ -43,7 +44,13 @@ function bound(plugin: Plugin, request: PluginRequest): Ipam {
 
 function foreign(type: string, { environment, config, input, context }: PluginRequest): Ipam {
   refuseResident(context, `the program "${type}"`)
-  const run = () => runForeignPlugin({ type, environment, input, warn: context.warn })
-  const silent = () => void run()
-  return { add: () => parseResult(run(), config.cniVersion), del: silent, check: silent, gc: silent, status: silent }
+  // An ADD that is taken back asks for DEL.
+  const run = (command: Command) => runForeignPlugin({ type, environment: { ...environment, command }, input, warn: context.warn })
+  return {
+    add: () => parseResult(run('ADD'), config.cniVersion),
+    del: () => void run('DEL'),
+    check: () => void run('CHECK'),
+    gc: () => void run('GC'),
+    status: () => void run('STATUS'),
+  }
 }

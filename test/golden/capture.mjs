@@ -1,5 +1,5 @@
-// Captures what `ip` and `conntrack` send to the kernel and what the kernel answers, byte by byte, into rtnetlink.json and conntrack.json.
-// Run as root: unshare -nm node test/golden/capture.mjs [rtnetlink | conntrack]
+// Captures what `ip` and `conntrack` send to the kernel and what the kernel answers, byte by byte, into rtnetlink.json, bridge-vlan.json and conntrack.json.
+// Run as root: unshare -nm node test/golden/capture.mjs [rtnetlink | bridge-vlan | conntrack]
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 
@@ -24,6 +24,15 @@ const RTNETLINK = {
   deleteLink: 'ip link del dev v0',
 }
 
+const BRIDGE_VLAN = {
+  createBridge: 'ip link add name br0 type bridge',
+  createPort: 'ip link add name v0 master br0 type veth peer name v1',
+  addNativeVlan: 'bridge vlan add vid 100 dev v0 pvid untagged',
+  addTaggedVlan: 'bridge vlan add vid 101 dev v0',
+  addVlanRange: 'bridge vlan add vid 200-299 dev v0',
+  deleteVlan: 'bridge vlan del vid 1 dev v0',
+}
+
 const CONNTRACK = {
   track4: 'conntrack -I -p udp -s 10.99.0.2 -d 10.99.0.1 --sport 40000 --dport 8053 -r 10.50.0.2 -q 10.99.0.2 --reply-port-src 53 --reply-port-dst 40000 -t 60',
   track6: 'conntrack -I -p tcp -s fd00:99::2 -d fd00:99::1 --sport 40000 --dport 8080 -r fd00:50::2 -q fd00:99::2 --reply-port-src 80 --reply-port-dst 40000 -t 60 --state ESTABLISHED',
@@ -33,11 +42,17 @@ const CONNTRACK = {
 }
 
 const which = process.argv[2]
-if (which !== 'conntrack') {
+const wants = (name) => which === undefined || which === name
+if (wants('bridge-vlan')) {
+  capture('bridge-vlan', BRIDGE_VLAN, ['bridge', '-V'])
+  execFileSync('ip', ['link', 'del', 'br0'])
+  execFileSync('ip', ['link', 'del', 'v0'])
+}
+if (wants('rtnetlink')) {
   execFileSync('ip', ['link', 'set', 'lo', 'up'])
   capture('rtnetlink', RTNETLINK, ['ip', '-V'])
 }
-if (which !== 'rtnetlink') capture('conntrack', CONNTRACK, ['conntrack', '-V'])
+if (wants('conntrack')) capture('conntrack', CONNTRACK, ['conntrack', '-V'])
 
 function capture(file, commands, [program, version]) {
   const captures = Object.entries(commands).map(([name, command]) => {
