@@ -2,9 +2,15 @@
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
+import { sbr } from './sbr.ts'
+import { tuning } from './tuning.ts'
 import { OWN_TYPES } from './types.ts'
 
-const REFERENCE: ReadonlyMap<string, Plugin> = new Map([['portmap', portmap]])
+const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
+  ['portmap', portmap],
+  ['sbr', sbr],
+  ['tuning', tuning],
+])
 
 /** An entry that was installed under a name of its own is what the configuration says. */
 export const findAnyPlugin: FindPlugin = (entry, type) => {

@@ -2,9 +2,10 @@
  * The reference plugins' programs and tsnet's links, driven with the same configurations as libcni would, each on a host of its
  * own: what they answer and what they leave in the kernel and on the disk must be the same, but for what the case names.
  */
+import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { type CniDocument, type Container, Host, hostTest } from './host.ts'
-import { assertSame, iptablesRulesOf, withoutPassing } from './state.ts'
+import { iptablesRulesOf, withoutPassing } from './state.ts'
 
 /** Debian's package containernetworking-plugins. */
 const REFERENCE = '/usr/lib/cni'
@@ -18,6 +19,8 @@ export interface DifferentialCase {
   readonly plugins: readonly (object & { readonly type: string })[]
   /** 1.0.0 when absent, the newest that the reference speaks. */
   readonly cniVersion?: string
+  /** What a plugin before those of the list has answered. */
+  readonly prevResult?: (container: Container) => object
   /** Given to each plugin, whatever capabilities it declares. */
   readonly runtimeConfig?: object
   /** CNI_ARGS. */
@@ -40,19 +43,19 @@ export interface Difference {
 /** One test: the case on two hosts, ADD, CHECK, DEL and DEL again on each, compared after each step. */
 export function differentialTest(scenario: DifferentialCase): void {
   hostTest(`as the reference plugins do: ${scenario.name}`, async (host, t) => {
-    const seen = { tsnet: run(host, 'tsnet', scenario), reference: {} as object }
+    const seen = { tsnet: run(host, 'tsnet', scenario), reference: [] as readonly string[] }
     await onAnotherHost((other) => {
       seen.reference = run(other, 'reference', scenario)
     })
     t.diagnostic(scenario.plugins.map(({ type }) => type).join(' + '))
-    assertSame(seen.tsnet, seen.reference, `tsnet (+) and the reference (-) differ`)
+    assertLines(seen.tsnet, seen.reference, `tsnet (+) and the reference (-) differ`)
   })
 }
 
 /** What one side makes, the other removes: nothing is left but what the reference leaves by itself. */
 export function crossTest(scenario: DifferentialCase): void {
   hostTest(`what the reference plugins made tsnet removes, and the other way round: ${scenario.name}`, async (host) => {
-    const left: Record<string, object> = {}
+    const left: Record<string, readonly string[]> = {}
     left['tsnet after reference'] = cross(host, scenario, 'reference', 'tsnet')
     await onAnotherHost((other) => {
       left['reference after tsnet'] = cross(other, scenario, 'tsnet', 'reference')
@@ -61,8 +64,25 @@ export function crossTest(scenario: DifferentialCase): void {
       left['reference alone'] = cross(other, scenario, 'reference', 'reference')
     })
     for (const who of ['tsnet after reference', 'reference after tsnet']) {
-      assertSame(left[who] as object, left['reference alone'] as object, `${who} (+) and the reference alone (-) leave something else`)
+      assertLines(left[who] ?? [], left['reference alone'] ?? [], `${who} (+) and the reference alone (-) leave something else`)
     }
+  })
+}
+
+/** Lines that occur more than once count as often. */
+function assertLines(actual: readonly string[], expected: readonly string[], message: string): void {
+  const more = without(actual, expected).map((line) => `+ ${line}`)
+  const less = without(expected, actual).map((line) => `- ${line}`)
+  assert.ok(more.length + less.length === 0, [message, ...more.slice(0, 40), ...less.slice(0, 40)].join('\n'))
+}
+
+function without(lines: readonly string[], others: readonly string[]): readonly string[] {
+  const counts = new Map<string, number>()
+  for (const line of others) counts.set(line, (counts.get(line) ?? 0) + 1)
+  return lines.filter((line) => {
+    const count = counts.get(line) ?? 0
+    counts.set(line, count - 1)
+    return count <= 0
   })
 }
 
@@ -79,6 +99,7 @@ export class PluginList {
     this.#host = host
     this.#container = container
     this.#scenario = scenario
+    this.#result = scenario.prevResult?.(container)
     this.#folders = { ADD: folder(sides.add), CHECK: folder(sides.add), DEL: folder(sides.del) }
   }
 
@@ -108,7 +129,7 @@ export class PluginList {
 /** @returns Links, addresses, routes and rules of host and container, queueing disciplines, and the files of the reference plugins. */
 export function observe(host: Host, container: Container): object {
   return {
-    host: { ...networkOf(host), rules: iptablesRulesOf(host), bridgePorts: host.json('bridge', '-j', '-d', 'link') },
+    host: { ...networkOf(host), rules: iptablesRulesOf(host).split('\n'), bridgePorts: host.json('bridge', '-j', '-d', 'link') },
     container: {
       ...networkOf(container),
       rules: container
@@ -148,7 +169,7 @@ function begin(host: Host, scenario: DifferentialCase): Container {
   return container
 }
 
-function run(host: Host, side: Side, scenario: DifferentialCase): object {
+function run(host: Host, side: Side, scenario: DifferentialCase): readonly string[] {
   const container = begin(host, scenario)
   const list = new PluginList(host, container, scenario, { add: side, del: side })
   const state = () => ({ ...observe(host, container), more: scenario.more?.(host, container) })
@@ -164,7 +185,7 @@ function run(host: Host, side: Side, scenario: DifferentialCase): object {
   return normalise(stages, side, scenario.differences ?? [])
 }
 
-function cross(host: Host, scenario: DifferentialCase, add: Side, del: Side): object {
+function cross(host: Host, scenario: DifferentialCase, add: Side, del: Side): readonly string[] {
   const container = begin(host, scenario)
   const list = new PluginList(host, container, scenario, { add, del })
   const made = list.run('ADD')
@@ -178,7 +199,7 @@ function statusesOf(outcome: object): unknown {
 }
 
 /** Names and numbers that are chosen at random become their order of appearance. */
-function normalise(stages: object, side: Side, differences: readonly Difference[]): object {
+function normalise(stages: object, side: Side, differences: readonly Difference[]): readonly string[] {
   const numbered = new Map<string, string>()
   const number = (kind: string) => (text: string) => {
     const known = numbered.get(text) ?? `${kind}#${[...numbered.values()].filter((name) => name.startsWith(`${kind}#`)).length}`
@@ -189,7 +210,7 @@ function normalise(stages: object, side: Side, differences: readonly Difference[
     .replace(/\bveth[0-9a-f]{8}\b/g, number('veth'))
     .replace(/\b(?!ff:ff|00:00:00:00|33:33)[0-9a-f]{2}(:[0-9a-f]{2}){5}\b/g, number('mac'))
   const lines = [...flatten(JSON.parse(text), '')]
-  return { lines: differences.reduce<readonly string[]>((kept, { without }) => kept.flatMap((line) => without(line, side) ?? []), lines) }
+  return differences.reduce<readonly string[]>((kept, { without }) => kept.flatMap((line) => without(line, side) ?? []), lines).toSorted()
 }
 
 /** One line a value; an entry of a list is called by its name where it has one. */
