@@ -1,4 +1,5 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
+import { bandwidth } from './bandwidth.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
@@ -7,6 +8,7 @@ import { tuning } from './tuning.ts'
 import { OWN_TYPES } from './types.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
+  ['bandwidth', bandwidth],
   ['portmap', portmap],
   ['sbr', sbr],
   ['tuning', tuning],
