@@ -20,16 +20,16 @@ export function findVrf(rt: NetlinkSocket, name: string): ObservedLink | undefin
 
 /**
  * @param table Its routing table; absent: the first that no other router of the namespace has.
- * @throws TsnetError TSNET_NO_FEATURE, CNI code 50, where the kernel has no VRF
+ * @throws TsnetError TSNET_NO_LINK_KIND, CNI code 50, where the kernel has no VRF
  */
 export function createVrf(rt: NetlinkSocket, name: string, table = firstUnusedTable(rt)): ObservedLink {
   try {
     createLink(rt, `create the VRF "${name}"`, { ifname: name, linkinfo: { kind: 'vrf', vrf: { table } } }, IFF_UP)
   } catch (cause) {
     if (!isErrno(cause, 'EOPNOTSUPP')) throw cause
-    throw new TsnetError('TSNET_NO_FEATURE', `Cannot create the VRF "${name}": the kernel has no VRF`, {
+    throw new TsnetError('TSNET_NO_LINK_KIND', `Cannot create the VRF "${name}": the kernel has no VRF`, {
       cniCode: CNI_CODE.notAvailable,
-      hint: 'A kernel with CONFIG_NET_VRF; modprobe vrf',
+      hint: 'modprobe vrf, or a kernel that is built with it',
       cause,
     })
   }

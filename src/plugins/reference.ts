@@ -6,12 +6,14 @@ import { findOwnPlugin } from './registry.ts'
 import { sbr } from './sbr.ts'
 import { tuning } from './tuning.ts'
 import { OWN_TYPES } from './types.ts'
+import { vrf } from './vrf.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['bandwidth', bandwidth],
   ['portmap', portmap],
   ['sbr', sbr],
   ['tuning', tuning],
+  ['vrf', vrf],
 ])
 
 /** An entry that was installed under a name of its own is what the configuration says. */

@@ -39,7 +39,9 @@ export const vrf: Plugin = {
     bookOf(context).write(owner, netns, { vrf: name })
     const known = findVrf(rt, name)
     if (known !== undefined && table !== undefined && tableOf(known) !== table) {
-      throw new TsnetError('TSNET_CONFIG', `VRF "${name}" exists already with another routing table, ${tableOf(known)}`, { cniCode: CNI_CODE.invalidConfig })
+      throw new TsnetError('TSNET_CONFIG', `VRF "${name}" exists already with another routing table, ${tableOf(known)}`, {
+        cniCode: CNI_CODE.invalidConfig,
+      })
     }
     const router = known ?? createVrf(rt, name, table)
     undo.push(`VRF "${name}"`, () => {
@@ -70,7 +72,9 @@ export const vrf: Plugin = {
     if (valid === undefined) return
     const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
     const errors: unknown[] = []
-    for (const owner of bookOf(context).owners(config.name).filter((one) => !isValid(one))) {
+    for (const owner of bookOf(context)
+      .owners(config.name)
+      .filter((one) => !isValid(one))) {
       try {
         remove(owner, { environment: { ...environment, ...owner }, context, name: bookOf(context).read(owner)?.data.vrf })
       } catch (error) {
@@ -134,5 +138,8 @@ function configuredName(config: RawConfig): string | undefined {
 }
 
 function missing(what: string): TsnetError {
-  return new TsnetError('TSNET_CHECK', `The VRF is not as configured: ${what}`, { cniCode: CNI_CODE.checkFailed, hint: 'Delete the attachment and add it again' })
+  return new TsnetError('TSNET_CHECK', `The VRF is not as configured: ${what}`, {
+    cniCode: CNI_CODE.checkFailed,
+    hint: 'Delete the attachment and add it again',
+  })
 }

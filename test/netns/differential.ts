@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { type CniDocument, type Container, Host, hostTest } from './host.ts'
+import { type Feature, skipsWithout } from './kernel-feature.ts'
 import { iptablesRulesOf, withoutPassing } from './state.ts'
 
 /** Debian's package containernetworking-plugins. */
@@ -25,6 +26,8 @@ export interface DifferentialCase {
   readonly runtimeConfig?: object
   /** CNI_ARGS. */
   readonly args?: string
+  /** What the kernel has to have: `node scripts/test-vm.mjs differential` has it, `make test-vm` leaves these out for their length. */
+  readonly needs?: Feature
   /** What is there before: links, bridges, files. */
   readonly prepare?: (host: Host, container: Container) => void
   /** More to be compared than {@link observe} sees; called after ADD and after DEL. */
@@ -43,6 +46,7 @@ export interface Difference {
 /** One test: the case on two hosts, ADD, CHECK, DEL and DEL again on each, compared after each step. */
 export function differentialTest(scenario: DifferentialCase): void {
   hostTest(`as the reference plugins do: ${scenario.name}`, async (host, t) => {
+    if (scenario.needs !== undefined && skipsWithout(scenario.needs, host, t)) return
     const seen = { tsnet: run(host, 'tsnet', scenario), reference: [] as readonly string[] }
     await onAnotherHost((other) => {
       seen.reference = run(other, 'reference', scenario)
@@ -116,7 +120,7 @@ export class PluginList {
         ...(runtimeConfig && { runtimeConfig }),
         ...(this.#result && { prevResult: this.#result }),
         program: join(this.#folders[command], plugin.type),
-        env: { CNI_PATH: this.#folders[command] },
+        env: { CNI_PATH: `${this.#folders[command]}:${REFERENCE}` },
       })
       statuses.push(`${plugin.type} ${status}`)
       if (status !== 0) return { statuses, failed: json.msg !== undefined }

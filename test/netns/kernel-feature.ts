@@ -13,6 +13,8 @@ interface Probe {
 
 const PROBES = {
   SCTP: { argv: ['socat', '-u', 'OPEN:/dev/null', 'SCTP:127.0.0.1:9'], absent: /[Pp]rotocol not supported/ },
+  /** A kernel that knows the kind misses the table. */
+  vrf: { argv: ['ip', 'link', 'add', 'probe', 'type', 'vrf', 'table', '0'], absent: /Unknown device type/ },
 } satisfies Readonly<Record<string, Probe>>
 
 /** @returns Whether the test is skipped. @throws Error instead, where every feature has to be there */
