@@ -13,16 +13,30 @@ interface Probe {
 
 const PROBES = {
   SCTP: { argv: ['socat', '-u', 'OPEN:/dev/null', 'SCTP:127.0.0.1:9'], absent: /[Pp]rotocol not supported/ },
-  /** A kernel that knows the kind misses the table. */
-  vrf: { argv: ['ip', 'link', 'add', 'probe', 'type', 'vrf', 'table', '0'], absent: /Unknown device type/ },
+  vlan: kind('vlan'),
+  ipvlan: kind('ipvlan'),
+  dummy: kind('dummy'),
+  vrf: kind('vrf'),
 } satisfies Readonly<Record<string, Probe>>
 
-/** @returns Whether the test is skipped. @throws Error instead, where every feature has to be there */
-export function skipsWithout(feature: keyof typeof PROBES, place: Place, t: TestContext): boolean {
+export type Feature = keyof typeof PROBES
+
+/** @returns Whether the place's kernel has the feature. */
+export function hasFeature(feature: Feature, place: Place): boolean {
   const { argv, absent } = PROBES[feature]
-  if (!absent.test(place.run(argv).stderr)) return false
+  return !absent.test(place.run(argv).stderr)
+}
+
+/** @returns Whether the test is skipped. @throws Error instead, where every feature has to be there */
+export function skipsWithout(feature: Feature, place: Place, t: TestContext): boolean {
+  if (hasFeature(feature, place)) return false
   const reason = `The kernel has no ${feature}: make test-vm runs this on one that has`
   if (process.env['TSNET_TEST_FULL_KERNEL'] === '1') throw new Error(reason)
   t.skip(reason)
   return true
+}
+
+/** A kernel that knows the kind refuses an address of one byte. */
+function kind(name: string): Probe {
+  return { argv: ['ip', 'link', 'add', 'name', 'probe', 'address', '02', 'type', name], absent: /Unknown device type/ }
 }

@@ -67,7 +67,7 @@ const ROUTES: Difference = {
 differentialTest({
   name: 'vrf: a table of its own',
   plugins: [{ type: 'vrf', vrfname: 'blue', table: 55 } as { type: string }],
-  skips: (host, t) => skipsWithout('vrf', host, t),
+  needs: 'vrf',
   prepare,
   prevResult,
   differences: [ROUTES],
