@@ -1,6 +1,6 @@
 /** Limits to what a container may receive and send, on the host's end of its veth pair, as the reference bandwidth plugin sets them. */
 import { readFileSync } from 'node:fs'
-import { createLink, deleteLink, findLink } from '../netlink/rtnetlink.ts'
+import { createLink, deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { addTokenBucket, deleteQdisc, ingressTarget, redirectIngress, type ShapedRate, shapedRate } from '../netlink/traffic-control.ts'
 import { IFF_UP } from '../wire/link.ts'
@@ -14,6 +14,14 @@ export interface RateLimit {
   readonly rate: number
   /** Bits that may go at once. */
   readonly burst: number
+}
+
+/** Of one container; what is absent is not limited. */
+export interface RateLimits {
+  /** To what it receives. */
+  readonly ingress?: RateLimit
+  /** To what it sends. */
+  readonly egress?: RateLimit
 }
 
 /** Limits what goes to the container. @param index Of the host's end */
@@ -35,9 +43,15 @@ export function createDetour(host: NetlinkSocket, { name, mtu }: { readonly name
   addTokenBucket(host, findLink(host, name)?.index ?? 0, shapedRateOf(limit))
 }
 
+/** @returns The ifb link of that name, if there is one. */
+export function findDetour(host: NetlinkSocket, name: string): ObservedLink | undefined {
+  const link = findLink(host, name)
+  return link?.linkinfo?.kind === 'ifb' ? link : undefined
+}
+
 /** @returns Whether there was one. */
 export function deleteDetour(host: NetlinkSocket, name: string): boolean {
-  return findLink(host, name)?.linkinfo?.kind === 'ifb' && deleteLink(host, name)
+  return findDetour(host, name) !== undefined && deleteLink(host, name)
 }
 
 /** @param index Of the host's end. @throws KernelError EEXIST when somebody has an ingress discipline there */

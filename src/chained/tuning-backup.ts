@@ -3,10 +3,10 @@
  * sets back what the other has changed.
  */
 import { join } from 'node:path'
+import type { LinkSettings } from '../bridge/link-settings.ts'
 import { isObject } from '../cni/json.ts'
 import type { Owner } from '../plan/owner.ts'
 import { readWhole, removeFile, writeWhole } from '../plan/state-folder.ts'
-import type { LinkSettings } from './link-settings.ts'
 
 export function backupPath(folder: string, { containerID, ifname }: Pick<Owner, 'containerID' | 'ifname'>): string {
   return join(folder, `${containerID}_${ifname}.json`)

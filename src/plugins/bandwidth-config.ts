@@ -1,27 +1,20 @@
 /** Limits of bandwidth in a configuration. @see containernetworking/plugins plugins/meta/bandwidth/README.md; CNI CONVENTIONS.md, "bandwidth" */
-import type { RateLimit } from '../bridge/shaper.ts'
+import type { RateLimit, RateLimits } from '../bridge/shaper.ts'
 import { field, type JsonObject, optionalInteger, optionalObject } from '../cni/json.ts'
 import type { RawConfig } from '../cni/request.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-
-export interface BandwidthLimits {
-  /** What the container may receive; absent: as much as there is. */
-  readonly ingress?: RateLimit
-  /** What the container may send. */
-  readonly egress?: RateLimit
-}
 
 const KEYS = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst']
 /** Bytes of a burst are a number of 32 bits in the kernel. */
 const LARGEST_BURST_BYTES = 0xffffffff
 
 /** @returns The definition's limits, else the runtime's. @throws TsnetError TSNET_CONFIG, CNI code 7, for a bad number or half a pair */
-export function parseBandwidth({ raw, runtimeConfig }: Pick<RawConfig, 'raw' | 'runtimeConfig'>): BandwidthLimits {
+export function parseBandwidth({ raw, runtimeConfig }: Pick<RawConfig, 'raw' | 'runtimeConfig'>): RateLimits {
   if (KEYS.some((key) => field(raw, key) !== undefined)) return limitsIn(raw, '')
   return limitsIn(optionalObject(runtimeConfig, 'bandwidth', 'runtimeConfig.') ?? {}, 'runtimeConfig.bandwidth.')
 }
 
-function limitsIn(object: JsonObject, path: string): BandwidthLimits {
+function limitsIn(object: JsonObject, path: string): RateLimits {
   const ingress = limitOf(object, 'ingress', path)
   const egress = limitOf(object, 'egress', path)
   return { ...(ingress && { ingress }), ...(egress && { egress }) }

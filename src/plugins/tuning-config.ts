@@ -1,11 +1,11 @@
 /** The configuration of type `tuning`. @see containernetworking/plugins plugins/meta/tuning/README.md */
 import { readFileSync } from 'node:fs'
-import type { LinkSettings } from '../chained/link-settings.ts'
-import { netSysctlKey } from '../chained/net-sysctl.ts'
+import type { LinkSettings } from '../bridge/link-settings.ts'
 import { parseMac } from '../cni/capabilities.ts'
 import { parseCniArgs } from '../cni/cni-args.ts'
 import { findDuplicateKey } from '../cni/duplicate-keys.ts'
 import { invalidField, isObject, type JsonObject, optionalBoolean, optionalInteger, optionalObject, optionalString, present } from '../cni/json.ts'
+import { netSysctlKey } from '../cni/net-sysctl.ts'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import type { PluginRequest } from './plugin.ts'
 
@@ -29,13 +29,9 @@ const LARGEST_QUEUE = 0x7fffffff
  */
 export function parseTuningConfig({ environment, config, input }: PluginRequest): TuningConfig {
   const { raw, runtimeConfig, args } = config
-  const twice = findDuplicateKey(input, 'sysctl')
-  if (twice !== undefined) throw invalidField('sysctl', twice, 'a key that may occur twice')
-  const sysctls = { ...sysctlsIn(raw, ''), ...sysctlsIn(args, 'args.cni.') }
-  checkAllowed(Object.keys(sysctls))
   const cniMac = parseCniArgs(environment.args).mac
   return {
-    sysctls: Object.entries(sysctls).map(([name, value]) => ({ key: netSysctlKey(name, environment.ifname), value })),
+    sysctls: parseSysctls({ environment, config, input }),
     link: {
       ...linkSettings(raw, ''),
       ...(cniMac !== undefined && { mac: parseMac(cniMac, 'CNI_ARGS MAC') }),
@@ -44,6 +40,16 @@ export function parseTuningConfig({ environment, config, input }: PluginRequest)
     },
     dataDir: tuningFolder(raw),
   }
+}
+
+/** @returns The kernel parameters of configuration and args.cni, in the order of the document. @throws TsnetError TSNET_CONFIG, CNI code 7 */
+export function parseSysctls({ environment, config, input }: Pick<PluginRequest, 'environment' | 'config' | 'input'>): TuningConfig['sysctls'] {
+  const sysctls = { ...sysctlsIn(config.raw, ''), ...sysctlsIn(config.args, 'args.cni.') }
+  if (Object.keys(sysctls).length === 0) return []
+  const twice = findDuplicateKey(input, 'sysctl')
+  if (twice !== undefined) throw invalidField('sysctl', twice, 'a key that may occur twice')
+  checkAllowed(Object.keys(sysctls))
+  return Object.entries(sysctls).map(([name, value]) => ({ key: netSysctlKey(name, environment.ifname), value }))
 }
 
 /** @returns The folder of the backup files, which DEL and GC need even where the rest cannot be read. */
@@ -63,8 +69,8 @@ function sysctlsIn(object: JsonObject, path: string): Record<string, string> {
   )
 }
 
-/** Empty, false and 0 mean that nothing is to be set, as in Go. */
-function linkSettings(object: JsonObject, path: string): LinkSettings {
+/** Empty, false and 0 mean that nothing is to be set, as in Go. @throws TsnetError TSNET_CONFIG, CNI code 7 */
+export function linkSettings(object: JsonObject, path: string): LinkSettings {
   const mac = optionalString(object, 'mac', path)
   return present({
     mac: mac ? parseMac(mac, `${path}mac`) : undefined,

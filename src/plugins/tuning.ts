@@ -1,7 +1,8 @@
 /** Type `tuning`: kernel parameters and settings of the interface that a plugin before it in the chain has made. */
+
+import { applyLinkSettings, type LinkSettings, readLinkSettings } from '../bridge/link-settings.ts'
 import { AttachmentBook } from '../chained/attachment-book.ts'
 import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
-import { applyLinkSettings, type LinkSettings, readLinkSettings } from '../chained/link-settings.ts'
 import { requirePreviousResult } from '../chained/previous-result.ts'
 import { backupPath, readBackup, removeBackup, writeBackup } from '../chained/tuning-backup.ts'
 import type { Result } from '../cni/result.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { crossTest, type Difference, type DifferentialCase, differentialTest } from './differential.ts'
+import { type Difference, differentialTest } from './differential.ts'
 import { type CniCall, type Container, type Host, hostTest } from './host.ts'
 import { skipsWithout } from './kernel-feature.ts'
 

@@ -1,10 +1,11 @@
 /** Settings of an interface that a plugin changes and DEL sets back: MAC, MTU, flags, queue length. */
-import { macToBytes, macToText } from '../bridge/mac.ts'
-import { ensureFirstRoute, routesOf } from '../bridge/route.ts'
+
 import { isErrno } from '../error.ts'
 import { changeLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { IFF_ALLMULTI, IFF_PROMISC } from '../wire/link.ts'
+import { macToBytes, macToText } from './mac.ts'
+import { ensureFirstRoute, routesOf } from './route.ts'
 
 /** What is absent stays as it is. The names are those of the configuration and of the backup file. */
 export interface LinkSettings {
