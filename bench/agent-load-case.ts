@@ -88,7 +88,11 @@ function series(parties: readonly Party[], { count, callers, rounds, options }: 
       settle(SETTLE_MS)
       const { wall, results } = addTogether(contender, subjects, callers)
       if (round > 0) values[n]?.push(wall)
-      deleteTogether(contender, subjects, results)
+      if (contender.purge === undefined) deleteTogether(contender, subjects, results)
+      else {
+        contender.purge(subjects)
+        contender.add(container(`${contender.name}-stands-${round}`, 60_000 + n))
+      }
     }
     options.progress(`round ${round} of ${rounds}`)
   }

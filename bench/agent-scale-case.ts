@@ -1,9 +1,8 @@
 /** An ADD through the agent where much stands already: many attachments, many leases. */
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { startAgent, warmUp } from './agent.ts'
 import { type Contender, REFERENCE_FOLDER, reference, tsnet } from './contender.ts'
+import { hostLocal } from './host-local-case.ts'
 import { preparePool } from './ipam-case.ts'
-import { execute } from './measure.ts'
 import { type CaseOptions, container, interleave, type Row, rowOf } from './series.ts'
 import { makeSideHost } from './side-host.ts'
 
@@ -15,7 +14,6 @@ const STANDING_TARGETS = { own: 1.3, reference: 0.03 }
 
 const LEASES = 60_000
 const IPAM_TARGET = 0.02
-const HOST_LOCAL = '/var/lib/cni/networks'
 
 /** Hosts side by side: with one attachment, for the first makes the bridge, with many, and with many of the reference. */
 export function agentStandingCase(options: CaseOptions): readonly Row[] {
@@ -50,33 +48,15 @@ export function agentIpamCase(options: CaseOptions): readonly Row[] {
   startAgent(options.plugin)
   const ours = preparePool({ network: 'many', subnet: '10.104.0.0/16', leases: LEASES, released: 0 }, options)
   warmUp([ours])
-  const [adds, theirs] = interleave([ours, hostLocal('many')], { ...options, forget: false, ports: false })
+  const [adds, theirs] = interleave([ours, hostLocal({ program: `${REFERENCE_FOLDER}/host-local`, network: 'many', leases: LEASES })], {
+    ...options,
+    forget: false,
+    ports: false,
+  })
   if (adds === undefined || theirs === undefined) throw new Error('A series is missing')
   const taken = `${LEASES.toLocaleString('en')} leases in a /16`
   return [
     rowOf({ case: `ADD without ports, ${taken}, agent`, against: 'host-local alone', target: IPAM_TARGET }, adds.adds, theirs.adds),
     rowOf({ case: `DEL without ports, ${taken}, agent`, against: 'host-local alone' }, adds.dels, theirs.dels),
   ]
-}
-
-/** The plugin by itself, over a folder with a file for each lease, as it writes them; the next address is free. */
-function hostLocal(network: string): Contender {
-  mkdirSync(`${HOST_LOCAL}/${network}`, { recursive: true })
-  const address = (i: number) => `10.104.${i >> 8}.${i & 255}`
-  for (let i = 2; i < LEASES + 2; i++) writeFileSync(`${HOST_LOCAL}/${network}/${address(i)}`, `filler-${i}\r\neth0`)
-  writeFileSync(`${HOST_LOCAL}/${network}/last_reserved_ip.0`, address(LEASES + 1))
-  const config = { cniVersion: '1.0.0', name: network, ipam: { type: 'host-local', ranges: [[{ subnet: '10.104.0.0/16' }]] } }
-  const call = (command: string, id: string, netns: string) =>
-    execute({
-      path: `${REFERENCE_FOLDER}/host-local`,
-      env: { CNI_COMMAND: command, CNI_CONTAINERID: id, CNI_NETNS: netns, CNI_IFNAME: 'eth0', CNI_PATH: REFERENCE_FOLDER },
-      input: JSON.stringify(config),
-    })
-  return {
-    name: 'host-local',
-    add: ({ id, netns }) => ({ cost: call('ADD', id, netns), result: undefined }),
-    del: ({ id, netns }) => call('DEL', id, netns),
-    stages: () => [],
-    forget: () => {},
-  }
 }

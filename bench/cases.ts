@@ -5,6 +5,7 @@ import { burstCase, cpuCase, rateCase } from './agent-load-case.ts'
 import { agentIpamCase, agentStandingCase } from './agent-scale-case.ts'
 import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
+import { hostLocalCase } from './host-local-case.ts'
 import { ipamCase } from './ipam-case.ts'
 import { portsCase } from './ports-case.ts'
 import { runtimesCase } from './runtimes-case.ts'
@@ -29,6 +30,7 @@ export const CASES: readonly Case[] = [
   }),
   portCase('standing', { label: 'one other attachment stands', standing: () => 1, forget: false, targets: { add: 0.8, del: 0.6 } }),
   { name: 'ipam', needsReference: false, run: ipamCase },
+  { name: 'host-local', needsReference: true, run: hostLocalCase },
   portCase('many', {
     label: 'standing attachments',
     standing: ({ quick }) => (quick ? MANY_QUICK : MANY),

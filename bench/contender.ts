@@ -1,6 +1,10 @@
 /** Who is measured: tsnet, and the chain of reference plugins as a runtime executes it. */
+import { rmSync } from 'node:fs'
+import { basename } from 'node:path'
 import { type Cost, type Execution, execute, type Outcome, run, sum } from './measure.ts'
 
+/** Of host-local. */
+const LEASES = '/var/lib/cni/networks'
 export const REFERENCE_FOLDER = '/usr/lib/cni'
 const CNI_VERSION = '1.0.0'
 
@@ -29,6 +33,8 @@ export interface Contender {
   del(container: Container, result: unknown): Cost
   /** What a runtime executes, one after the other; at ADD each gets the result of the one before as well. */
   stages(command: Call['command'], container: Container, result?: unknown): readonly Execution[]
+  /** Takes away everything that it has made, faster than by DELs one after the other; absent where DELs are fast. */
+  purge?(containers: readonly Container[]): void
   /** Takes away what the contender leaves behind when its last attachment has gone. */
   forget(): void
 }
@@ -103,6 +109,12 @@ export function reference({ network = 'reference', execute: runner = execute }: 
     del: (container, result) => sum([portmap, bridge].map((call) => runner(call('DEL', container, result)))),
     stages: (command, container, result) =>
       (command === 'ADD' ? [bridge, portmap] : [portmap, bridge]).map((call) => call(command, container, result)),
+    purge: (containers) => {
+      for (const { netns } of containers) run('ip', 'netns', 'delete', basename(netns))
+      run('ip', 'link', 'delete', 'cni0')
+      run('sh', '-c', 'iptables-save -t nat | grep -v CNI- | iptables-restore -T nat')
+      rmSync(`${LEASES}/${network}`, { recursive: true, force: true })
+    },
     forget: () => {
       run('ip', 'link', 'delete', 'cni0')
       for (const table of ['nat', 'filter']) for (const action of ['-F', '-X']) run('iptables', '-w', '-t', table, action)

@@ -10,9 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Until the agent says that it is there; until it begins; until it has finished. A runtime waits for minutes. */
+/* How long the agent may be silent before it says that it is there; while others are served first, during which it says so again and again; while it works. A runtime waits for minutes. */
 #define HELLO_MS 2000
 #define START_MS 5000
+#define LONGEST_TURN_MS 60000
 #define FINISH_MS 60000
 
 #define LARGEST_NOTICE 8192u
@@ -132,6 +133,17 @@ static int connect_to(const char *path)
     return -1;
 }
 
+/* Others come first, and the agent says now and then that it is there. Returns 0 when it begins. */
+static int await_turn(int fd, int64_t begin)
+{
+    struct bytes payload;
+    int kind;
+    do
+        kind = receive_frame(fd, LARGEST_NOTICE, now_ms() + START_MS, &payload);
+    while (kind == FRAME_HELLO && now_ms() - begin < LONGEST_TURN_MS);
+    return kind == FRAME_STARTED ? 0 : -1;
+}
+
 static int converse(int fd, const struct frame *request, int netns, struct response *response)
 {
     struct bytes payload;
@@ -139,7 +151,7 @@ static int converse(int fd, const struct frame *request, int netns, struct respo
     /* A queue that is long says so at once; only who is dead or stopped is silent. */
     if (send_request(fd, request, netns, begin + HELLO_MS) != 0 ||
         receive_frame(fd, LARGEST_NOTICE, begin + HELLO_MS, &payload) != FRAME_HELLO ||
-        receive_frame(fd, LARGEST_NOTICE, begin + START_MS, &payload) != FRAME_STARTED ||
+        await_turn(fd, begin) != 0 ||
         receive_frame(fd, LARGEST_RESPONSE, now_ms() + FINISH_MS, &payload) != FRAME_RESPONSE)
         return -1;
     return parse_response(payload, response) == 0 && response->status <= 255 ? 0 : -1;

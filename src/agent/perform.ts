@@ -10,8 +10,11 @@ import { decodeRequest, differenceOf, encodeFrame, encodeResponse, type Identity
 import type { Log } from './log.ts'
 import type { Tally } from './status.ts'
 
-/** Who waits longer for a network's lock stands in the way of all others: one shot can wait. */
-const LOCK_TIMEOUT_MS = 200
+/**
+ * Who waits longer for a network's lock stands in the way of all others: one shot can wait. Who waits less sends one after the
+ * other into one shot while calls come in hundreds, each of which holds the lock against the next.
+ */
+const LOCK_TIMEOUT_MS = 1_000
 /** They leave nothing changed, and say nothing that a runtime need know. */
 const DECLINED = ['TSNET_LOCK_TIMEOUT', 'TSNET_ABANDONED', 'TSNET_RESIDENT']
 

@@ -18,6 +18,8 @@ const MOST_BYTES = 32 << 20
 /** How long a peer may take to send its request after it has connected, and to take an answer. */
 const REQUEST_TIMEOUT_MS = 2_000
 const SEND_TIMEOUT_SECONDS = 2
+/** Who waits for his turn is told so often that the agent is there: a launcher takes five seconds of silence for its end. */
+const REMIND_MS = 1_000
 /** Requests. It takes some 10 ms. */
 const TIDY_EVERY = 500
 /** Who waits is told that somebody is here. */
@@ -51,6 +53,7 @@ export interface ServerOptions {
 export function runServer(options: ServerOptions): 'stopped' | 'idle' {
   using state = new Connections()
   let lastUse = now()
+  let lastReminder = now()
   let served = 0
   for (;;) {
     const ready = new Set(poll([options.stop, options.listener, ...state.arriving.map(({ fd }) => fd)], undefined, waitMs(options, state, lastUse)))
@@ -58,6 +61,10 @@ export function runServer(options: ServerOptions): 'stopped' | 'idle' {
     if (ready.has(options.listener)) acceptAll(options, state)
     for (const connection of [...state.arriving]) if (ready.has(connection.fd)) read(connection, options, state)
     dropSlow(options, state)
+    if (now() - lastReminder >= REMIND_MS) {
+      for (const { connection } of state.queue) connection.send(HELLO)
+      lastReminder = now()
+    }
     const next = state.queue.shift()
     if (next !== undefined) {
       options.prepare([next, ...state.queue])

@@ -199,6 +199,14 @@ export function parseDns(object: JsonObject, path = 'dns.'): ResultDns {
   })
 }
 
+/**
+ * @returns The list `routes` of an object, as configurations and results write it.
+ * @throws TsnetError TSNET_CONFIG, CNI code 7
+ */
+export function parseRoutes(object: JsonObject, path: string): readonly ResultRoute[] {
+  return objects(object, 'routes', path, parseRoute)
+}
+
 function objects<T>(object: JsonObject, key: string, path: string, parse: (member: JsonObject, path: string) => T): readonly T[] {
   return (optionalObjects(object, key, path) ?? []).map((member, i) => parse(member, `${path}${key}[${i}].`))
 }

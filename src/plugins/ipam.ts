@@ -5,9 +5,14 @@ import { parseResult, type Result } from '../cni/result.ts'
 import type { Command } from '../cni/version.ts'
 import { TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { hostLocal } from './host-local.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
+import { staticAddresses } from './static.ts'
 
-const IN_PROCESS: ReadonlyMap<string, Plugin> = new Map([])
+const IN_PROCESS: ReadonlyMap<string, Plugin> = new Map([
+  ['host-local', hostLocal],
+  ['static', staticAddresses],
+])
 
 /** The verbs of the plugin that `ipam.type` names, for one request. */
 export interface Ipam {

@@ -4,6 +4,6 @@
 export const OWN_TYPES = ['tsnet', 'loopback'] as const
 
 /** Those of containernetworking/plugins that the program takes the place of. */
-export const REFERENCE_TYPES = ['bandwidth', 'portmap', 'sbr', 'tuning', 'vrf'] as const
+export const REFERENCE_TYPES = ['bandwidth', 'host-local', 'portmap', 'sbr', 'static', 'tuning', 'vrf'] as const
 
 export const PLUGIN_TYPES: readonly string[] = [...OWN_TYPES, ...REFERENCE_TYPES]

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 
 /** @see include/uapi/linux/capability.h */
-const BITS = { CAP_NET_ADMIN: 12n, CAP_SYS_ADMIN: 21n } as const
+const BITS = { CAP_NET_ADMIN: 12n, CAP_SYS_PTRACE: 19n, CAP_SYS_ADMIN: 21n } as const
 
 export type Capability = keyof typeof BITS
 

@@ -91,6 +91,19 @@ hostTest('an agent that is stopped answers nobody: the call goes on in one shot 
   assertNothingLeft(host)
 })
 
+hostTest('a call waits for its turn as long as the agent says that it is there', async (host) => {
+  const netns = host.container('c1')
+  const conf = { ...DUAL_STACK, filler: 'x'.repeat(100_000) }
+  const hello = encodeFrame(KIND.hello)
+  const late = afterRequest((socket) => {
+    setTimeout(() => socket.write(hello), 3_000)
+    setTimeout(() => socket.end(Buffer.concat([started, encodeResponse({ status: 0, output: '{"late":true}', problems: '' })])), 6_000)
+  })
+  await using _fake = await startFakeAgent(host, late)
+  const { status, stdout } = await host.cniAsync('ADD', { netns, conf })
+  assert.deepEqual([status, stdout], [0, '{"late":true}'])
+})
+
 hostTest('a caller in another network or mount namespace, or with other folders, is not served', async (host) => {
   await startAgent(host)
   const netns = host.container('c1')

@@ -158,9 +158,9 @@ function networkOf(place: Host | Container): object {
   }
 }
 
-/** @returns Each file's text, by its path. */
+/** @returns Each file's text, by its path; without what tsnet keeps beside host-local's folders. */
 function filesOf(host: Host, folders: readonly string[]): Readonly<Record<string, string>> {
-  const script = `for f in $(find ${folders.join(' ')} -type f 2>/dev/null | sort); do echo "=== $f"; cat "$f"; echo; done`
+  const script = `for f in $(find ${folders.join(' ')} -type f -not -path '*/.tsnet/*' 2>/dev/null | sort); do echo "=== $f"; cat "$f"; echo; done`
   const parts = host.sh(script).split(/^=== /m).slice(1)
   return Object.fromEntries(parts.map((part) => [part.slice(0, part.indexOf('\n')), part.slice(part.indexOf('\n') + 1)]))
 }
