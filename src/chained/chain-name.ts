@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto'
 
 /** What an iptables chain's name may have. */
 const LONGEST = 28
+/** IFNAMSIZ without the zero at the end. */
+const LONGEST_LINK = 15
 /** XT_MAX_COMMENT_LEN of include/uapi/linux/netfilter/xt_comment.h, without the zero at the end. */
 const LONGEST_COMMENT = 255
 
@@ -14,6 +16,15 @@ const LONGEST_COMMENT = 255
 export function formatChainName(network: string, containerID: string, prefix = 'CNI-'): string {
   const digits = createHash('sha512').update(network).update(containerID).digest('hex')
   return `${prefix}${digits}`.slice(0, LONGEST)
+}
+
+/**
+ * @param parts Written one after the other: network and container id.
+ * @returns A name for a link: the prefix and hexadecimal digits, 15 characters.
+ * @see containernetworking/plugins pkg/utils/utils.go, MustFormatHashWithPrefix
+ */
+export function formatLinkName(prefix: string, ...parts: readonly string[]): string {
+  return `${prefix}${createHash('sha512').update(parts.join('')).digest('hex')}`.slice(0, LONGEST_LINK)
 }
 
 /**

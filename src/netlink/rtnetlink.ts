@@ -7,6 +7,7 @@ import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DEL
 import {
   decodeLink,
   encodeLink,
+  IFF_ALLMULTI,
   IFF_PROMISC,
   IFF_UP,
   type Link,
@@ -16,7 +17,7 @@ import {
   RTM_GETLINK,
   RTM_NEWLINK,
 } from '../wire/link.ts'
-import { NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink-message.ts'
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../wire/netlink-message.ts'
 import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
 
@@ -30,6 +31,8 @@ export interface LinkChange {
   readonly up?: boolean
   /** Whether it takes frames for whatever MAC address. */
   readonly promiscuous?: boolean
+  /** Whether it takes frames for whatever multicast address. */
+  readonly allMulticast?: boolean
   readonly link?: Link
 }
 
@@ -61,8 +64,13 @@ export function createLink(rt: NetlinkSocket, operation: string, link: Link, fla
 
 /** Changes a link by RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
 export function changeLink(rt: NetlinkSocket, operation: string, change: LinkChange): void {
-  const mask = (change.up === undefined ? 0 : IFF_UP) | (change.promiscuous === undefined ? 0 : IFF_PROMISC)
-  const flags = { flags: (change.up ? IFF_UP : 0) | (change.promiscuous ? IFF_PROMISC : 0), change: mask }
+  const wishes = [
+    [change.up, IFF_UP],
+    [change.promiscuous, IFF_PROMISC],
+    [change.allMulticast, IFF_ALLMULTI],
+  ] as const
+  const bits = (wanted: (wish: boolean | undefined) => boolean) => wishes.reduce((sum, [wish, bit]) => (wanted(wish) ? sum | bit : sum), 0)
+  const flags = { flags: bits((wish) => wish === true), change: bits((wish) => wish !== undefined) }
   rt.execute({
     operation,
     type: RTM_NEWLINK,
@@ -145,6 +153,11 @@ export function addRoute(rt: NetlinkSocket, operation: string, route: RouteHeade
 /** Puts the route before others to the same destination. @throws KernelError EEXIST when there is one that is the same in everything */
 export function prependRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
   rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE, body: (w) => encodeRoute(w, route, route.attributes) })
+}
+
+/** Puts the route in the place of one to the same destination, if there is one. */
+export function replaceRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
+  rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body: (w) => encodeRoute(w, route, route.attributes) })
 }
 
 /** @returns Whether there was such a route. */

@@ -2,10 +2,12 @@
 import { deleteAddress, ensureAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, filterBridge, ignoreGroupFrames, setBridgeUp } from '../bridge/bridge.ts'
 import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
+import { applyLinkSettings } from '../bridge/link-settings.ts'
 import { ensureRoute, type RouteOptions } from '../bridge/route.ts'
+import { createDetour, deleteDetour, leaveDetour, limitIngress, takeDetour, unlimitIngress } from '../bridge/shaper.ts'
 import { ensureSourceRule } from '../bridge/source-rule.ts'
 import { createVeth, deleteVeth } from '../bridge/veth.ts'
-import { TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend, PendingChange, RulePart } from '../nat/backend.ts'
 import type { NetworkRules } from '../nat/model.ts'
 import { guardSources, unguardSources } from '../nat/source-guard/guard.ts'
@@ -14,7 +16,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
 import type { Step } from './diff.ts'
-import { type HostSysctl, isSet } from './host-switches.ts'
+import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
 import { keepAdvertisedRoutes } from './router-advertisement.ts'
 import type { UndoStack } from './undo.ts'
 
@@ -91,9 +93,13 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       // Frames of a port go to the bridge; only what the host itself sends would go out of it: a link-local address, reports.
       ensureSysctl(`net/ipv6/conf/${step.name}/disable_ipv6`, '1')
       return
+    case 'limitRates':
+      return limitRates(step, context)
+    case 'setContainerSettings':
+      return applyLinkSettings(container, step.ifname, step.settings)
     case 'setContainerSysctls':
       return within(context.netns, () => {
-        for (const { key, value } of step.sysctls) ensureSysctl(key, value)
+        for (const sysctl of step.sysctls) setContainerSysctl(sysctl, undo, context.netns)
       })
     case 'setLoopbackUp':
       return changeLink(container, 'set the loopback interface up', { id: 1, up: true })
@@ -114,6 +120,34 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
     case 'announce':
       return announce(step, context)
   }
+}
+
+/** Whatever is there of them is replaced: the port is ours alone. */
+function limitRates({ port, mtu, limits }: Extract<Step, { kind: 'limitRates' }>, { host, undo }: ApplyContext): void {
+  const index = indexOf(host, port)
+  const { ingress, egress, detour } = limits
+  if (ingress !== undefined) {
+    unlimitIngress(host, index)
+    limitIngress(host, index, ingress)
+  }
+  if (egress === undefined) return
+  leaveDetour(host, index)
+  deleteDetour(host, detour)
+  undo.push(`detour "${detour}"`, () => deleteDetour(host, detour))
+  createDetour(host, { name: detour, mtu }, egress)
+  takeDetour(host, index, detour)
+}
+
+/** One of the configuration's may be the whole container's, and not go with the interface. */
+function setContainerSysctl({ key, value, required }: Sysctl, undo: UndoStack, netns: Netns): void {
+  if (required !== true) return void ensureSysctl(key, value)
+  const former = readSysctl(key)
+  if (former === undefined) {
+    throw new TsnetError('TSNET_CONFIG', `Cannot set the sysctl "${key}": the kernel has none of that name`, { cniCode: CNI_CODE.invalidConfig })
+  }
+  if (former === value) return
+  undo.push(`sysctl ${key}`, () => within(netns, () => void (readSysctl(key) === undefined || writeSysctl(key, former))))
+  writeSysctl(key, value)
 }
 
 /** One that another has come to rely upon is not turned back. */

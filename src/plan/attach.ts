@@ -1,7 +1,9 @@
 /** ADD: gives one interface of one container its network, or leaves everything as it was. */
 import { existsSync, rmSync } from 'node:fs'
+import type { LinkSettings } from '../bridge/link-settings.ts'
 import { macToText, randomMac } from '../bridge/mac.ts'
 import { defaultRouteMtu, type RouteOptions } from '../bridge/route.ts'
+import type { RateLimits } from '../bridge/shaper.ts'
 import { findVeth } from '../bridge/veth.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend } from '../nat/backend.ts'
@@ -19,7 +21,7 @@ import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
 import { type Established, establish } from './establish.ts'
-import type { HostSysctl } from './host-switches.ts'
+import type { HostSysctl, Sysctl } from './host-switches.ts'
 import { moveRules } from './move-rules.ts'
 import { type Network, type NetworkConfig, readNetwork, subnetsOf, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeHost } from './observe.ts'
@@ -57,6 +59,10 @@ export interface AttachRequest extends Wishes {
   readonly network: NetworkConfig
   /** Lower case, colons. */
   readonly mac?: string
+  readonly limits?: RateLimits
+  /** Kernel parameters of the container, paths below /proc/sys. */
+  readonly sysctls?: readonly Sysctl[]
+  readonly settings?: LinkSettings
 }
 
 export interface PlanContext extends SysctlFileContext {
@@ -213,6 +219,9 @@ function draftRecord(request: AttachRequest, network: Network, { host, netns, br
     ...(!network.policy.icc && readSysctl('net/bridge/bridge-nf-call-iptables') === undefined && { isolated: true }),
     ...(network.policy.routed && { direct: true }),
     ...(network.sourceGuard && { guarded: true }),
+    ...(request.limits && { limits: request.limits }),
+    ...(request.sysctls && { sysctls: request.sysctls }),
+    ...(request.settings && { settings: request.settings }),
     mtu: network.mtu ?? bridge?.mtu ?? defaultRouteMtu(host) ?? ETHERNET_MTU,
     mac: request.mac ?? macToText(randomMac()),
     hostMac: macToText(randomMac()),

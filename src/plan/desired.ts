@@ -1,13 +1,16 @@
 /** What shall be true for one attachment, as a value: ADD makes it so, CHECK compares. Pure. */
+
+import type { LinkSettings } from '../bridge/link-settings.ts'
 import { macToBytes } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
+import type { RateLimits } from '../bridge/shaper.ts'
 import type { RulePart } from '../nat/backend.ts'
 import type { SourceGuard } from '../nat/source-guard/element.ts'
 import { formatPrefix, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
 import { answersOnLoopback, type HostSysctl, loopbackSwitch, looseSwitch, type Sysctl, switchesOf } from './host-switches.ts'
 import { gatewaysOf, type Network, type NetworkRecord, subnetsOf } from './network.ts'
-import { hostVethName, type Owner, ownerText } from './owner.ts'
+import { detourName, hostVethName, type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
 import { guardOf } from './source-guard.ts'
@@ -39,7 +42,10 @@ export interface Desired {
     /** Present when the container has several interfaces. */
     readonly sourceRouting?: SourceRouting
     readonly sysctls: readonly Sysctl[]
+    readonly settings: LinkSettings
   }
+  /** Present when the container may not send or receive as much as it likes. */
+  readonly limits?: RateLimits & { readonly detour: string }
   /** Bytes. */
   readonly mtu: number
   readonly hostSysctls: readonly HostSysctl[]
@@ -83,7 +89,9 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord, sibl
         record,
         addresses.some(({ address }) => address.family === 6),
       ),
+      settings: record.settings ?? {},
     },
+    ...(record.limits && { limits: { ...record.limits, detour: detourName(record) } }),
     mtu: record.mtu,
     hostSysctls: [...switchesAround(network, siblings.bridges), ...(answersOnLoopback(ports) ? [loopbackSwitch(record.bridge)] : [])],
     rules: { networks: rulesOfNetwork(network), attachments: [rulesOfAttachment(record, ports)] },
@@ -142,7 +150,13 @@ function switchesAround(network: NetworkRecord, siblings: readonly string[]): re
  * No waiting for duplicate address detection, no addresses by router advertisement; neighbours hear of a new address. Without
  * an address of IPv6 the interface has none at all: by a link-local one the container would speak past the rules.
  */
-function containerSysctls({ ifname, guarded }: AttachmentRecord, v6: boolean): readonly Sysctl[] {
+function containerSysctls(record: AttachmentRecord, v6: boolean): readonly Sysctl[] {
+  const configured = (record.sysctls ?? []).map((sysctl) => ({ ...sysctl, required: true }))
+  const own = ownSysctls(record, v6).filter(({ key }) => !configured.some((other) => other.key === key))
+  return [...own, ...configured]
+}
+
+function ownSysctls({ ifname, guarded }: AttachmentRecord, v6: boolean): readonly Sysctl[] {
   const arp = { key: `net/ipv4/conf/${ifname}/arp_notify`, value: '1' }
   const conf = `net/ipv6/conf/${ifname}`
   if (!v6) return [arp, { key: `${conf}/disable_ipv6`, value: '1' }]

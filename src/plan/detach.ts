@@ -1,6 +1,7 @@
 /** DEL: takes back what an ADD did, complete or not, as far as it still exists; goes on after errors and reports them together. */
 import { existsSync } from 'node:fs'
 import { findBridge } from '../bridge/bridge.ts'
+import { deleteDetour, findDetour } from '../bridge/shaper.ts'
 import { deleteVeth, findVeth } from '../bridge/veth.ts'
 import { ErrorList } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
@@ -19,7 +20,7 @@ import { leaveZone } from './firewalld.ts'
 import { answersOnLoopback } from './host-switches.ts'
 import { closeLoopback } from './loopback-ports.ts'
 import { type NetworkRecord, readNetwork } from './network.ts'
-import { hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
+import { detourName, hostVethName, type Owner, ownerMarkText, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { heldPorts, ledgerOf } from './ports.ts'
 import { type AttachmentRecord, listOwners, readRecord, recordedAddresses, removeRecord } from './record.ts'
@@ -91,6 +92,7 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
   if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
+  if (link !== undefined) errors.try(() => deleteDetour(host, detourName(owner)))
   errors.try(() => link && closeLoopback(owner, context))
   if (begun || link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
   if (link !== undefined || leases > 0) errors.try(() => rewriteSysctlFile(context))
@@ -135,7 +137,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
     ...(network === undefined ? { base: 'keep' } : { base: 'drop', dropIn: idleFamilies(owner.network, context) }),
   }
   const pending = errors.try(() => context.backend.startChange(change))
-  errors.try(() => deleteOwnLinks(owner, network, host))
+  errors.try(() => deleteOwnLinks(owner, { record, network, host }))
   errors.try(() => network && leaveZone(network))
   // Behind the links, so that the container never sends without it.
   errors.try(() => removeGuard(owner, { record, network, host, context }))
@@ -169,13 +171,14 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   writeSysctlFile({ except: name }, context)
 }
 
-/** Veth and bridge go together when both go, since the kernel then waits once for both. */
-function deleteOwnLinks(owner: Owner, network: NetworkRecord | undefined, host: NetlinkSocket): void {
+/** Veth, bridge and detour go together as far as they go, since the kernel then waits once for all. */
+function deleteOwnLinks(owner: Owner, { record, network, host }: Pick<Removal, 'record' | 'network' | 'host'>): void {
   const veth = findVeth(host, hostVethName(owner), aliasOf(owner))
   const bridge = network && findOwnBridge(network, host, veth?.index)
-  if (veth !== undefined && bridge !== undefined) return deleteLinks(host, [veth.index, bridge.index])
-  const link = veth ?? bridge
-  if (link !== undefined) deleteLink(host, link.index)
+  const detour = record === undefined || record.limits?.egress !== undefined ? findDetour(host, detourName(owner)) : undefined
+  const links = [veth, bridge, detour].flatMap((link) => link?.index ?? [])
+  if (links.length > 1) deleteLinks(host, links)
+  else for (const index of links) deleteLink(host, index)
 }
 
 /** @returns The bridge, if tsnet made it and nothing but the link with index `port` hangs on it: somebody may have added a port of his own. */

@@ -1,4 +1,6 @@
 /** The ordered steps from what is true to what shall be true. Pure; an empty list means that nothing is to be done. */
+
+import type { LinkSettings } from '../bridge/link-settings.ts'
 import { macToText } from '../bridge/mac.ts'
 import type { RouteOptions } from '../bridge/route.ts'
 import type { SourceRule } from '../bridge/source-rule.ts'
@@ -31,6 +33,14 @@ export type Step =
   | { readonly kind: 'setPortUp'; readonly name: string }
   | { readonly kind: 'setPort'; readonly name: string; readonly hairpin: boolean; readonly isolated: boolean }
   | { readonly kind: 'setPortIpv6Off'; readonly name: string }
+  | {
+      readonly kind: 'limitRates'
+      readonly port: string
+      readonly mtu: number
+      readonly limits: NonNullable<Desired['limits']>
+      readonly missing: readonly string[]
+    }
+  | { readonly kind: 'setContainerSettings'; readonly ifname: string; readonly settings: LinkSettings }
   | { readonly kind: 'setContainerSysctls'; readonly sysctls: readonly Sysctl[] }
   | { readonly kind: 'setLoopbackUp' }
   | { readonly kind: 'addAddress'; readonly ifname: string; readonly prefix: IpPrefix }
@@ -47,6 +57,7 @@ export function diff(desired: Desired, observed: Observed): readonly Step[] {
     ...guardSteps(desired, observed),
     ...bridgeSteps(desired, observed),
     ...portSteps(desired, observed),
+    ...limitSteps(desired, observed),
     ...containerSteps(desired, observed.container),
     ...announceSteps(desired, observed),
   ]
@@ -79,6 +90,12 @@ export function describeStep(step: Step): string {
       return `hairpin ${step.hairpin ? 'on' : 'off'} and isolation ${step.isolated ? 'on' : 'off'} at the port "${step.name}"`
     case 'setPortIpv6Off':
       return `IPv6 off at the port "${step.name}"`
+    case 'limitRates':
+      return step.missing.length === 0 ? 'the limits of its bandwidth' : `the limits of its bandwidth: ${step.missing.join(', ')}`
+    case 'setContainerSettings':
+      return `${Object.entries(step.settings)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(', ')} on "${step.ifname}" in the container`
     case 'setContainerSysctls':
       return step.sysctls.map(({ key, value }) => `${key} = ${value} in the container`).join(', ')
     case 'setLoopbackUp':
@@ -152,6 +169,7 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
   const wrong = sysctls.filter((sysctl) => observed === undefined || isWrong(sysctl, observed))
   return [
     ...(wrong.length > 0 ? [{ kind: 'setContainerSysctls', sysctls: wrong } as const] : []),
+    ...settingSteps(desired, observed),
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
@@ -160,6 +178,18 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
       .map((route) => ({ kind: 'addRoute', ifname, route }) as const),
     ...sourceRuleSteps(desired, observed),
   ]
+}
+
+function settingSteps({ container }: Desired, observed: ObservedContainer | undefined): readonly Step[] {
+  const present: Readonly<Record<string, unknown>> = { ...observed?.settings }
+  const wrong = Object.entries(container.settings).filter(([name, value]) => present[name] !== value)
+  return wrong.length === 0 ? [] : [{ kind: 'setContainerSettings', ifname: container.ifname, settings: Object.fromEntries(wrong) }]
+}
+
+/** As soon as there is a port, and before it carries anything of the container's. */
+function limitSteps({ limits, port, mtu }: Desired, { missingLimits }: Observed): readonly Step[] {
+  if (limits === undefined || missingLimits?.length === 0) return []
+  return [{ kind: 'limitRates', port: port.name, mtu, limits, missing: missingLimits ?? [] }]
 }
 
 /** What the kernel does not have cannot be wrong; and who has given the interface an address of IPv6 since, wants IPv6. */

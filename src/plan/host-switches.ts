@@ -6,6 +6,8 @@ export interface Sysctl {
   /** Path below /proc/sys. */
   readonly key: string
   readonly value: string
+  /** Whether a kernel without it is an error. */
+  readonly required?: boolean
 }
 
 export interface HostSysctl extends Sysctl {

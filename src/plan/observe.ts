@@ -1,7 +1,9 @@
 /** What is true now, read from the kernel. */
 import { addressesOf } from '../bridge/address.ts'
 import { findBridge, ignoresGroupFrames, isFiltered } from '../bridge/bridge.ts'
+import { type LinkSettings, readLinkSettings } from '../bridge/link-settings.ts'
 import { type RouteOptions, routesOf } from '../bridge/route.ts'
+import { missingEgressLimit, missingIngressLimit } from '../bridge/shaper.ts'
 import { type SourceRule, sourceRulesOf } from '../bridge/source-rule.ts'
 import { findVeth } from '../bridge/veth.ts'
 import type { Backend } from '../nat/backend.ts'
@@ -51,6 +53,8 @@ export interface ObservedContainer {
   readonly sourceRules: readonly SourceRule[]
   readonly loopbackUp: boolean
   readonly sysctls: ReadonlyMap<string, string>
+  /** Those that are desired. */
+  readonly settings: LinkSettings
 }
 
 export interface Observed {
@@ -61,6 +65,8 @@ export interface Observed {
   readonly hostSysctls: ReadonlyMap<string, string>
   /** Absent when nobody looked. */
   readonly missingRules?: readonly string[]
+  /** Which of the desired limits are not there. Absent when nobody looked. */
+  readonly missingLimits?: readonly string[]
   /** What the guard lacks, where one is desired. Absent when nobody looked. */
   readonly missingGuard?: readonly string[]
 }
@@ -94,6 +100,7 @@ export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns):
       },
     }),
     ...(container !== null && { container }),
+    ...(port && desired.limits && { missingLimits: missingLimits(rt, port.index, desired.limits) }),
     ...(desired.guard && { missingGuard: findUnguarded(desired.guard) }),
   }
 }
@@ -111,6 +118,13 @@ export function observeBridge(rt: NetlinkSocket, name: string): ObservedBridge |
     filtered: isFiltered(link),
     ignoresGroupFrames: ignoresGroupFrames(link),
   }
+}
+
+function missingLimits(rt: NetlinkSocket, index: number, { ingress, egress, detour }: NonNullable<Desired['limits']>): readonly string[] {
+  return [
+    ...(ingress === undefined ? [] : missingIngressLimit(rt, index, ingress)),
+    ...(egress === undefined ? [] : missingEgressLimit(rt, { index, name: detour }, egress)),
+  ]
 }
 
 /** Runs inside the container's namespace. */
@@ -131,6 +145,7 @@ function observeContainer(desired: Desired): ObservedContainer | undefined {
     sourceRules: desired.container.sourceRouting === undefined ? [] : sourceRulesOf(rt),
     loopbackUp: ((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) !== 0,
     sysctls: readSysctls(desired.container.sysctls),
+    settings: readLinkSettings(link, desired.container.settings),
   }
 }
 

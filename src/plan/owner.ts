@@ -19,6 +19,11 @@ export function hostVethName(owner: Owner): string {
   return `tsn${fingerprint(ownerText(owner))}`
 }
 
+/** @returns The name of the link by which what the container sends takes a detour, as long. */
+export function detourName(owner: Owner): string {
+  return `tsi${fingerprint(ownerText(owner))}`
+}
+
 /** @returns The mark in comments of rules: the text, cut short with its fingerprint where it would not fit into the 127 bytes of an nftables comment. */
 export function ownerMarkText(owner: Owner): string {
   const text = ownerText(owner)

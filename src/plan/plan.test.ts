@@ -59,6 +59,7 @@ const complete: Observed = {
     defaultRoutes: desired.container.routes,
     sourceRules: [],
     loopbackUp: true,
+    settings: {},
     sysctls: new Map(desired.container.sysctls.map(({ key, value }) => [key, value])),
   },
   hostSysctls: new Map(desired.hostSysctls.map(({ key, value }) => [key, value])),

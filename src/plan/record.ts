@@ -1,8 +1,11 @@
 /** Attachment records: what an ADD did, enough to take it back without namespace and without prevResult. */
 import { rmdirSync } from 'node:fs'
+import type { LinkSettings } from '../bridge/link-settings.ts'
+import type { RateLimits } from '../bridge/shaper.ts'
 import { isErrno } from '../error.ts'
 import type { Protocol, PublishedPort } from '../nat/model.ts'
 import { formatAddress, formatPrefix, type IpAddress, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import type { Sysctl } from './host-switches.ts'
 import type { Owner } from './owner.ts'
 import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
@@ -58,6 +61,12 @@ export interface AttachmentRecord extends Owner {
   readonly direct?: boolean
   /** Whether it may send only what is its own; absent when not. */
   readonly guarded?: true
+  /** Absent: not limited. */
+  readonly limits?: RateLimits
+  /** Kernel parameters of the container that the configuration wants. */
+  readonly sysctls?: readonly Sysctl[]
+  /** Settings of the container's interface beyond MAC and MTU. */
+  readonly settings?: LinkSettings
   /** Bytes. */
   readonly mtu: number
   /** Lower case with colons: the container's interface, the host's end, the bridge. */

@@ -15,7 +15,7 @@ const WAYS_OUT = ['isDefaultGateway', 'ipMasq', 'snat', 'trusted', 'gatewayMode'
  */
 export function parsePolicy(raw: JsonObject): NetworkPolicy {
   const policy = {
-    icc: optionalBoolean(raw, 'icc') ?? true,
+    icc: optionalBoolean(raw, 'icc') ?? parseIngressPolicy(raw) !== 'isolated',
     internal: optionalBoolean(raw, 'internal') ?? false,
     routed: parseGatewayMode(raw) === 'routed',
     snat: parseSnat(raw),
@@ -32,6 +32,13 @@ export function parsePolicy(raw: JsonObject): NetworkPolicy {
 
 function isAskedFor(value: unknown): boolean {
   return value !== undefined && value !== null && value !== false && value !== '' && value !== 'nat' && !(Array.isArray(value) && value.length === 0)
+}
+
+/** Of the reference firewall plugin. Networks are kept apart in any case, which is its `same-bridge`. */
+function parseIngressPolicy(raw: JsonObject): 'same-bridge' | 'isolated' {
+  const policy = optionalString(raw, 'ingressPolicy') || 'same-bridge'
+  if (policy === 'same-bridge' || policy === 'isolated') return policy
+  throw invalidField('ingressPolicy', policy, '"same-bridge" or "isolated": networks of type "tsnet" are always kept apart')
 }
 
 function parseGatewayMode(raw: JsonObject): 'nat' | 'routed' {

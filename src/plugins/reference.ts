@@ -1,4 +1,5 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
+import { bandwidth } from './bandwidth.ts'
 import { dhcp } from './dhcp.ts'
 import { dummy } from './dummy.ts'
 import { firewall } from './firewall.ts'
@@ -9,23 +10,30 @@ import { macvlan } from './macvlan.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
+import { sbr } from './sbr.ts'
 import { staticAddresses } from './static.ts'
 import { tap } from './tap.ts'
+import { tuning } from './tuning.ts'
 import { OWN_TYPES } from './types.ts'
 import { vlan } from './vlan.ts'
+import { vrf } from './vrf.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
+  ['bandwidth', bandwidth],
   ['dhcp', dhcp],
-  ['firewall', firewall],
-  ['host-local', hostLocal],
-  ['portmap', portmap],
-  ['static', staticAddresses],
-  ['macvlan', macvlan],
-  ['ipvlan', ipvlan],
-  ['vlan', vlan],
-  ['host-device', hostDevice],
-  ['tap', tap],
   ['dummy', dummy],
+  ['firewall', firewall],
+  ['host-device', hostDevice],
+  ['host-local', hostLocal],
+  ['ipvlan', ipvlan],
+  ['macvlan', macvlan],
+  ['portmap', portmap],
+  ['sbr', sbr],
+  ['static', staticAddresses],
+  ['tap', tap],
+  ['tuning', tuning],
+  ['vlan', vlan],
+  ['vrf', vrf],
 ])
 
 /** An entry that was installed under a name of its own is what the configuration says. */

@@ -31,8 +31,18 @@ export interface TsnetConfig {
   readonly dns: ResultDns
 }
 
-/** Keys of the reference bridge plugin that change who can reach whom: ignoring them would be worse than refusing. */
-const UNSUPPORTED = ['vlan', 'vlanTrunk', 'portIsolation', 'promiscMode', 'disableContainerInterface']
+/** Keys of the reference plugins that change who can reach whom: ignoring them would be worse than refusing. */
+const UNSUPPORTED = [
+  'vlan',
+  'vlanTrunk',
+  'portIsolation',
+  'promiscMode',
+  'disableContainerInterface',
+  'masqAll',
+  'conditionsV4',
+  'conditionsV6',
+  'externalSetMarkChain',
+]
 const IPAM_TYPES: readonly (string | undefined)[] = [undefined, '', 'tsnet', 'host-local']
 const RANGE_KEYS = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'exclude']
 const U32 = 0xffffffff

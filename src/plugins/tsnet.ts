@@ -18,11 +18,14 @@ import type { Owner } from '../plan/owner.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import { networkFolder } from '../plan/state-folder.ts'
 import { containsAddress } from '../wire/ip-address.ts'
+import { parseBandwidth } from './bandwidth-config.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 import { parseTsnetConfig } from './tsnet-config.ts'
+import { linkSettings, parseSysctls } from './tuning-config.ts'
 
 export const tsnet: Plugin = {
-  add: ({ environment, config, context }) => {
+  add: (request) => {
+    const { environment, config, context } = request
     const wishes = { ...config, cniArgs: parseCniArgs(environment.args) }
     const { network, routes, dns } = parseTsnetConfig(config)
     const previous = config.prevResult === undefined ? undefined : parseResult(config.prevResult, config.cniVersion)
@@ -38,6 +41,7 @@ export const tsnet: Plugin = {
         addresses: requestedAddresses(wishes),
         routes,
         ports: parsePortMappings(config.runtimeConfig),
+        ...parseTuning(request),
       },
       context,
     )
@@ -62,6 +66,19 @@ export const tsnet: Plugin = {
     if (network.sourceGuard) ensureGuardAvailable()
     refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)
   },
+}
+
+/** @returns What the plugins bandwidth and tuning would be asked for, by the same keys; MAC and MTU are the network's own. */
+function parseTuning(request: PluginRequest) {
+  const { config } = request
+  const limits = parseBandwidth(config)
+  const sysctls = parseSysctls(request)
+  const { mac: _, mtu: __, ...settings } = { ...linkSettings(config.raw, ''), ...linkSettings(config.args, 'args.cni.') }
+  return {
+    ...(Object.keys(limits).length > 0 && { limits }),
+    ...(sysctls.length > 0 && { sysctls }),
+    ...(Object.keys(settings).length > 0 && { settings }),
+  }
 }
 
 /** @returns What the record says, after what plugins before this one have made. */

@@ -3,8 +3,9 @@
 /** Those of the small bundle that most calls are about. */
 export const OWN_TYPES = ['tsnet', 'loopback'] as const
 
-/** Those of containernetworking/plugins that the program takes the place of. */
+/** Those of containernetworking/plugins that the program takes the place of, beside loopback. */
 export const REFERENCE_TYPES = [
+  'bandwidth',
   'dhcp',
   'dummy',
   'firewall',
@@ -13,9 +14,12 @@ export const REFERENCE_TYPES = [
   'ipvlan',
   'macvlan',
   'portmap',
+  'sbr',
   'static',
   'tap',
+  'tuning',
   'vlan',
+  'vrf',
 ] as const
 
 export const PLUGIN_TYPES: readonly string[] = [...OWN_TYPES, ...REFERENCE_TYPES]

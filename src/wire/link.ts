@@ -28,6 +28,7 @@ export const RTM_GETLINK = 18
 
 export const IFF_UP = 0x1
 export const IFF_PROMISC = 0x100
+export const IFF_ALLMULTI = 0x200
 export const AF_UNSPEC = 0
 /** @see include/uapi/linux/rtnetlink.h */
 export const RTEXT_FILTER_SKIP_STATS = 1 << 3

@@ -16,6 +16,7 @@ const PROBES = {
   vlan: kind('vlan'),
   ipvlan: kind('ipvlan'),
   dummy: kind('dummy'),
+  vrf: kind('vrf'),
 } satisfies Readonly<Record<string, Probe>>
 
 export type Feature = keyof typeof PROBES

@@ -1,0 +1,156 @@
+/** Type `bandwidth`: limits what a container receives and sends. It comes after the plugin that has made the veth pair. */
+import { macToText } from '../bridge/mac.ts'
+import {
+  createDetour,
+  deleteDetour,
+  leaveDetour,
+  limitIngress,
+  missingEgressLimit,
+  missingIngressLimit,
+  takeDetour,
+  unlimitIngress,
+} from '../bridge/shaper.ts'
+import { AttachmentBook } from '../chained/attachment-book.ts'
+import { formatLinkName } from '../chained/chain-name.ts'
+import { openContainerNetns } from '../chained/container-netns.ts'
+import { findPreviousResult, requirePreviousResult } from '../chained/previous-result.ts'
+import type { Result } from '../cni/result.ts'
+import { parseValidAttachments } from '../cni/valid-attachments.ts'
+import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { PlanContext } from '../plan/attach.ts'
+import type { Owner } from '../plan/owner.ts'
+import { UndoStack } from '../plan/undo.ts'
+import { within } from '../sys/netns.ts'
+import { parseBandwidth } from './bandwidth-config.ts'
+import type { Plugin, PluginRequest } from './plugin.ts'
+
+interface Remembered {
+  /** The ifb link. */
+  readonly ifb: string
+}
+
+const PREFIX = 'bwp'
+
+export const bandwidth: Plugin = {
+  add: (request) => {
+    const { environment, config, context } = request
+    const limits = parseBandwidth(config)
+    if (limits.ingress === undefined && limits.egress === undefined) return findPreviousResult(config) ?? NOTHING
+    const previous = requirePreviousResult(config)
+    const owner = ownerOf(request)
+    using netns = openContainerNetns(environment, context)
+    using host = openRtnetlink()
+    using undo = new UndoStack(context.warn)
+    const port = within(netns, () => hostEnd(host, environment.ifname))
+    if (limits.ingress !== undefined) {
+      limitIngress(host, port.index, limits.ingress)
+      undo.push('limit to what is received', () => unlimitIngress(host, port.index))
+    }
+    if (limits.egress === undefined) {
+      undo.commit()
+      return previous
+    }
+    const name = chooseIfb(host, owner, context)
+    undo.push('remembered ifb link', () => bookOf(context).remove(owner))
+    bookOf(context).write(owner, netns, { ifb: name })
+    undo.push('limit to what is sent', () => deleteDetour(host, name))
+    createDetour(host, { name, mtu: port.mtu ?? 0 }, limits.egress)
+    takeDetour(host, port.index, name)
+    undo.push('detour', () => leaveDetour(host, port.index))
+    const result = withIfb(previous, host, name)
+    undo.commit()
+    return result
+  },
+  del: (request) => {
+    using host = openRtnetlink()
+    remove(host, ownerOf(request), request.context)
+  },
+  check: (request) => {
+    const { environment, config, context } = request
+    const { ingress, egress } = parseBandwidth(config)
+    requirePreviousResult(config)
+    using netns = openContainerNetns(environment, context)
+    using host = openRtnetlink()
+    const { index } = within(netns, () => hostEnd(host, environment.ifname))
+    const name = bookOf(context).read(ownerOf(request))?.data.ifb ?? ifbName(ownerOf(request))
+    const missing = [
+      ...(ingress === undefined ? [] : missingIngressLimit(host, index, ingress)),
+      ...(egress === undefined ? [] : missingEgressLimit(host, { index, name }, egress)),
+    ]
+    if (missing.length === 0) return
+    throw new TsnetError('TSNET_CHECK', `The bandwidth of "${environment.ifname}" is not limited as configured: ${missing.join('; ')}`, {
+      cniCode: CNI_CODE.checkFailed,
+      hint: 'Delete the attachment and add it again',
+    })
+  },
+  gc: ({ config, context }) => {
+    const valid = parseValidAttachments(config.raw)
+    if (valid === undefined) return
+    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
+    const errors: unknown[] = []
+    using host = openRtnetlink()
+    for (const owner of bookOf(context)
+      .owners(config.name)
+      .filter((one) => !isValid(one))) {
+      try {
+        remove(host, owner, context)
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw new ErrorList('Cannot collect all limits of bandwidth', errors)
+  },
+  status: ({ config }) => void parseBandwidth(config),
+}
+
+const NOTHING: Result = { interfaces: [], ips: [], routes: [], dns: {} }
+
+function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
+  return new AttachmentBook(state, 'bandwidth')
+}
+
+function ownerOf({ environment, config }: PluginRequest): Owner {
+  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+}
+
+/** Runs inside the container's namespace. @returns The other end of the veth pair, which is on the host */
+function hostEnd(host: NetlinkSocket, ifname: string): ObservedLink {
+  using rt = openRtnetlink()
+  const link = findLink(rt, ifname)
+  const peer = link?.linkinfo?.kind === 'veth' && link.linkIndex !== undefined ? findLink(host, link.linkIndex) : undefined
+  if (peer?.linkinfo?.kind === 'veth' && peer.linkIndex === link?.index) return peer
+  throw new TsnetError('TSNET_LINK', `Cannot limit the bandwidth of "${ifname}": it is not the end of a veth pair whose other end is on this host`, {
+    hint: 'Put bandwidth behind a plugin that makes a veth pair: bridge, ptp or tsnet',
+  })
+}
+
+/** The reference's name, which knows no interface: of a container that has several, the others get one of their own. */
+function chooseIfb(host: NetlinkSocket, owner: Owner, context: PlanContext): string {
+  const name = ifbName(owner)
+  const taken = findLink(host, name) !== undefined || siblingHas(owner, name, context)
+  return taken ? formatLinkName(PREFIX, owner.network, owner.containerID, owner.ifname) : name
+}
+
+function ifbName({ network, containerID }: Owner): string {
+  return formatLinkName(PREFIX, network, containerID)
+}
+
+function siblingHas(owner: Owner, name: string, context: PlanContext): boolean {
+  const book = bookOf(context)
+  const siblings = book.owners(owner.network).filter(({ containerID, ifname }) => containerID === owner.containerID && ifname !== owner.ifname)
+  return siblings.some((sibling) => book.read(sibling)?.data.ifb === name)
+}
+
+/** What limits the host's end goes with it. Without an entry it was the reference plugin that made the link, unless a sibling's is called so. */
+function remove(host: NetlinkSocket, owner: Owner, context: PlanContext): void {
+  const name = bookOf(context).read(owner)?.data.ifb ?? ifbName(owner)
+  if (!siblingHas(owner, name, context)) deleteDetour(host, name)
+  bookOf(context).remove(owner)
+}
+
+function withIfb(result: Result, host: NetlinkSocket, name: string): Result {
+  const mac = findLink(host, name)?.address
+  return { ...result, interfaces: [...result.interfaces, { name, ...(mac && { mac: macToText(mac) }) }] }
+}

@@ -1,0 +1,145 @@
+/** Type `vrf`: puts the interface that a plugin before it in the chain has made into a virtual router of the container's. */
+import { AttachmentBook } from '../chained/attachment-book.ts'
+import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { requirePreviousResult } from '../chained/previous-result.ts'
+import { createVrf, deleteEmptyVrf, enslave, findVrf, release, tableOf } from '../chained/vrf-device.ts'
+import { invalidField, optionalInteger, optionalString } from '../cni/json.ts'
+import { checkIfname, type Environment, type RawConfig } from '../cni/request.ts'
+import { parseValidAttachments } from '../cni/valid-attachments.ts'
+import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { PlanContext } from '../plan/attach.ts'
+import type { Owner } from '../plan/owner.ts'
+import { UndoStack } from '../plan/undo.ts'
+import { within } from '../sys/netns.ts'
+import type { Plugin, PluginRequest } from './plugin.ts'
+
+interface VrfConfig {
+  readonly name: string
+  /** Absent: the first that no router of the container has. */
+  readonly table?: number
+}
+
+interface Remembered {
+  readonly vrf: string
+}
+
+const LARGEST_TABLE = 0xffffffff
+
+export const vrf: Plugin = {
+  add: (request) => {
+    const { environment, config, context } = request
+    const { name, table } = parseVrfConfig(config)
+    const previous = requirePreviousResult(config)
+    const owner = ownerOf(request)
+    using netns = openContainerNetns(environment, context)
+    using rt = within(netns, openRtnetlink)
+    using undo = new UndoStack(context.warn)
+    undo.push('remembered VRF', () => bookOf(context).remove(owner))
+    bookOf(context).write(owner, netns, { vrf: name })
+    const known = findVrf(rt, name)
+    if (known !== undefined && table !== undefined && tableOf(known) !== table) {
+      throw new TsnetError('TSNET_CONFIG', `VRF "${name}" exists already with another routing table, ${tableOf(known)}`, {
+        cniCode: CNI_CODE.invalidConfig,
+      })
+    }
+    const router = known ?? createVrf(rt, name, table)
+    undo.push(`VRF "${name}"`, () => {
+      release(rt, environment.ifname, router)
+      if (known === undefined) deleteEmptyVrf(rt, router)
+    })
+    enslave(rt, netns, { name: environment.ifname, vrf: router })
+    undo.commit()
+    return previous
+  },
+  del: ({ environment, config, context }) => {
+    const owner = { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+    remove(owner, { environment, context, name: bookOf(context).read(owner)?.data.vrf ?? configuredName(config) })
+  },
+  check: (request) => {
+    const { environment, config, context } = request
+    const { name, table } = parseVrfConfig(config)
+    requirePreviousResult(config)
+    using netns = openContainerNetns(environment, context)
+    using rt = within(netns, openRtnetlink)
+    const router = findVrf(rt, name)
+    if (router === undefined) throw missing(`the VRF "${name}" is missing`)
+    if (table !== undefined && tableOf(router) !== table) throw missing(`the VRF "${name}" has the routing table ${tableOf(router)}, not ${table}`)
+    if (findLink(rt, environment.ifname)?.master !== router.index) throw missing(`"${environment.ifname}" is no member of the VRF "${name}"`)
+  },
+  gc: ({ environment, config, context }) => {
+    const valid = parseValidAttachments(config.raw)
+    if (valid === undefined) return
+    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
+    const errors: unknown[] = []
+    for (const owner of bookOf(context)
+      .owners(config.name)
+      .filter((one) => !isValid(one))) {
+      try {
+        remove(owner, { environment: { ...environment, ...owner }, context, name: bookOf(context).read(owner)?.data.vrf })
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw new ErrorList('Cannot collect all members of VRFs', errors)
+  },
+  status: ({ config }) => void parseVrfConfig(config),
+}
+
+function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
+  return new AttachmentBook(state, 'vrf')
+}
+
+function ownerOf({ environment, config }: PluginRequest): Owner {
+  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+}
+
+interface Removal {
+  readonly environment: Environment
+  readonly context: PlanContext
+  /** Of the router, as far as it is known. */
+  readonly name: string | undefined
+}
+
+/** The router goes with its last member. */
+function remove(owner: Owner, { environment, context, name }: Removal): void {
+  using netns = findContainerNetns(environment, context, bookOf(context).read(owner))
+  if (netns !== undefined && name !== undefined) {
+    using rt = within(netns, openRtnetlink)
+    const router = findLink(rt, name)
+    if (router?.linkinfo?.kind === 'vrf') {
+      release(rt, owner.ifname, router)
+      deleteEmptyVrf(rt, router)
+    }
+  }
+  bookOf(context).remove(owner)
+}
+
+/** @throws TsnetError CNI code 7 for a bad value */
+function parseVrfConfig({ raw }: RawConfig): VrfConfig {
+  const name = optionalString(raw, 'vrfname') ?? ''
+  try {
+    checkIfname(name)
+  } catch (error) {
+    throw error instanceof TsnetError ? invalidField('vrfname', name, 'the name of an interface') : error
+  }
+  const table = optionalInteger(raw, 'table', { min: 0, max: LARGEST_TABLE }) || undefined
+  return { name, ...(table !== undefined && { table }) }
+}
+
+/** For DEL, which does without what cannot be read. */
+function configuredName(config: RawConfig): string | undefined {
+  try {
+    return parseVrfConfig(config).name
+  } catch (error) {
+    if (error instanceof TsnetError) return undefined
+    throw error
+  }
+}
+
+function missing(what: string): TsnetError {
+  return new TsnetError('TSNET_CHECK', `The VRF is not as configured: ${what}`, {
+    cniCode: CNI_CODE.checkFailed,
+    hint: 'Delete the attachment and add it again',
+  })
+}
