@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto'
 
 /** What an iptables chain's name may have. */
 const LONGEST = 28
+/** XT_MAX_COMMENT_LEN of include/uapi/linux/netfilter/xt_comment.h, without the zero at the end. */
+const LONGEST_COMMENT = 255
 
 /**
  * @param prefix Stands before the digits: `CNI-` for masquerading, `CNI-DN-` for published ports.
@@ -14,7 +16,16 @@ export function formatChainName(network: string, containerID: string, prefix = '
   return `${prefix}${digits}`.slice(0, LONGEST)
 }
 
-/** @returns The mark in the comments of rules, as Go prints it. @see containernetworking/plugins pkg/utils/utils.go, FormatComment */
-export function formatComment(network: string, containerID: string): string {
-  return `name: "${network}" id: "${containerID}"`
+/**
+ * @returns The mark in the comments of rules, as Go prints it; cut where iptables would take no more.
+ * @see containernetworking/plugins pkg/utils/utils.go, FormatComment
+ */
+export function formatComment(network: string, containerID: string, prefix = ''): string {
+  return `${prefix}name: "${network}" id: "${containerID}"`.slice(0, LONGEST_COMMENT)
+}
+
+/** @param rule As iptables-save prints it. @returns Whose mark it carries, if any; none where the mark was cut. */
+export function parseComment(rule: string): { readonly network: string; readonly containerID: string } | undefined {
+  const [, network, containerID] = /--comment "(?:dnat )?name: \\"([a-zA-Z0-9_.-]+)\\" id: \\"([a-zA-Z0-9_.-]+)\\""/.exec(rule) ?? []
+  return network === undefined || containerID === undefined ? undefined : { network, containerID }
 }

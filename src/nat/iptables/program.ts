@@ -25,9 +25,9 @@ export function startRestore(family: Family, text: string): RunningProgram {
   return startProgram({ path: findIptables(family, 'restore'), args, stdin: text, timeoutMs: TIMEOUT_MS })
 }
 
-/** Starts listing all rules of the family. */
-export function startSave(family: Family): RunningProgram {
-  return startProgram({ path: findIptables(family, 'save'), args: [], timeoutMs: TIMEOUT_MS })
+/** Starts listing all rules of the family. @param table The only one to be listed */
+export function startSave(family: Family, table?: string): RunningProgram {
+  return startProgram({ path: findIptables(family, 'save'), args: table === undefined ? [] : ['-t', table], timeoutMs: TIMEOUT_MS })
 }
 
 /** @returns All rules as text. @throws TsnetError when they cannot be listed */
