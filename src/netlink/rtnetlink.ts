@@ -110,6 +110,13 @@ export function listRoutes(rt: NetlinkSocket, family: number): readonly Observed
   return rt.dump({ operation: 'list the routes', type: RTM_GETROUTE, body: (w) => encodeRoute(w, all, {}) }, (m) => decodeRoute(m.body))
 }
 
+/** @returns The index of the link by which the kernel would send to an address. @throws KernelError ENETUNREACH when by none */
+export function outputLinkTo(rt: NetlinkSocket, family: number, destination: Uint8Array): number | undefined {
+  const header = { family, destinationLength: 8 * destination.length, table: 0, protocol: 0, scope: 0, type: 0 }
+  const request = { operation: 'look up the route', type: RTM_GETROUTE, body: (w: ByteWriter) => encodeRoute(w, header, { destination }) }
+  return rt.find(request, -1, (m) => decodeRoute(m.body).attributes.outputIndex)
+}
+
 /** @throws KernelError EEXIST when there is one to the same destination, ENETUNREACH when its gateway is on no link */
 export function addRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): void {
   rt.execute({ operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeRoute(w, route, route.attributes) })

@@ -144,7 +144,8 @@ function isAlone(scope: HostSysctl['scope'], owner: Owner, state: StateFolder): 
   return scope === 'bridge' || !othersHaveSiblings(owner.containerID, state)
 }
 
-function refuseOwnNetns(netns: Netns, allowed: boolean): void {
+/** @throws TsnetError TSNET_NETNS, CNI code 8, when the namespace is the one that this process is in */
+export function refuseOwnNetns(netns: Netns, allowed: boolean): void {
   using own = openOwnNetns()
   if (own.inode !== netns.inode || allowed) return
   throw new TsnetError('TSNET_NETNS', `Cannot use the network namespace "${netns.path}": it is the one that tsnet runs in`, {

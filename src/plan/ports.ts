@@ -4,15 +4,17 @@ import type { PublishedPort } from '../nat/model.ts'
 import type { PortLedger } from '../nat/port-ledger.ts'
 import { parseAddress } from '../wire/ip-address.ts'
 import { type AttachmentRecord, recordedPort } from './record.ts'
-import { attachmentsFolder, portsFolder, type StateFolder } from './state-folder.ts'
+import { attachmentsFolder, chainedFolder, portsFolder, type StateFolder } from './state-folder.ts'
 
-/** @returns The ledger of the host's ports: a claim lives as long as the record of its attachment. */
+/** @returns The ledger of the host's ports: a claim lives as long as the record of its attachment, or what type portmap remembers of it. */
 export function ledgerOf(state: StateFolder): PortLedger {
   return {
     folder: portsFolder(state),
     exists: (owner) => {
       const [network, attachment] = split(owner, owner.indexOf('/'))
-      return existsSync(`${attachmentsFolder(state, network)}/${attachment}.json`)
+      return [attachmentsFolder(state, network), chainedFolder(state, 'portmap', network)].some((folder) =>
+        existsSync(`${folder}/${attachment}.json`),
+      )
     },
     siblings: (a, b) => containerOf(a) === containerOf(b),
   }

@@ -8,6 +8,7 @@
  *       networks/<network>/network.json              bridge and subnets of the network
  *       attachments/<network>/<id>:<ifname>.json     what an ADD did
  *       ports/                                       who owns which host port
+ *       chained/<type>/<network>/<id>:<ifname>.json  what a plugin of a chain did (src/chained/attachment-book.ts)
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -40,6 +41,11 @@ export function networkFolder(state: StateFolder, network: string): string {
 
 export function attachmentsFolder(state: StateFolder, network: string): string {
   return join(state.root, 'attachments', network)
+}
+
+/** @param type The plugin type whose attachments they are. */
+export function chainedFolder(state: StateFolder, type: string, network: string): string {
+  return join(state.root, 'chained', type, network)
 }
 
 export function recordPath(state: StateFolder, owner: Owner): string {

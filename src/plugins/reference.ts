@@ -2,6 +2,7 @@
 import { dhcp } from './dhcp.ts'
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
+import { portmap } from './portmap.ts'
 import { findOwnPlugin } from './registry.ts'
 import { staticAddresses } from './static.ts'
 import { OWN_TYPES } from './types.ts'
@@ -9,6 +10,7 @@ import { OWN_TYPES } from './types.ts'
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['dhcp', dhcp],
   ['host-local', hostLocal],
+  ['portmap', portmap],
   ['static', staticAddresses],
 ])
 
