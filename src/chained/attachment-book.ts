@@ -55,6 +55,11 @@ export class AttachmentBook<T> {
     })
   }
 
+  /** @returns The networks that have entries. */
+  networks(): readonly string[] {
+    return namesIn(this.#folder())
+  }
+
   #folder(): string {
     return join(this.#state.root, 'chained', this.#type)
   }

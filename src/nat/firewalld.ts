@@ -2,7 +2,7 @@
  * firewalld rejects what it has no zone for, in a table of its own that no accept of ours overrules: a bridge of ours goes into its
  * zone `trusted`, as one would do by hand. Only its backend nftables is meant; that of iptables has our jump in front of its rules.
  */
-import { TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { listTables, openNftables } from '../netlink/nftables.ts'
 import { findProgram } from '../sys/program-path.ts'
 import { startProgram } from '../sys/spawn.ts'
@@ -39,6 +39,50 @@ export function distrustBridge(bridge: string): void {
 export function zoneOf(bridge: string): string | undefined {
   const { status, stdout } = ask(`--get-zone-of-interface=${bridge}`)
   return status === 0 ? stdout.trim() : undefined
+}
+
+/**
+ * Lets all packets of an address pass, until firewalld is reloaded.
+ * @param source `address/length`
+ * @throws TsnetError when firewalld does not do it
+ */
+export function addToZone(zone: string, source: string): void {
+  const { status, stderr } = ask(`--zone=${zone}`, `--add-source=${source}`)
+  if (status !== 0) throw zoneRefused('put', { zone, source, stderr })
+}
+
+/** Where firewalld, or the address in it, is gone, nothing is left to do. @throws TsnetError when firewalld does not do it */
+export function removeFromZone(zone: string, source: string): void {
+  if (findProgram('firewall-cmd') === undefined || !isInZone(zone, source)) return
+  const { status, stderr } = ask(`--zone=${zone}`, `--remove-source=${source}`)
+  if (status !== 0) throw zoneRefused('take', { zone, source, stderr })
+}
+
+/** @throws TsnetError with CNI code 50 when firewalld does not answer */
+export function requireFirewalld(): void {
+  const { status, stderr } = findProgram('firewall-cmd') === undefined ? { status: 1, stderr: 'firewall-cmd is not installed' } : ask('--state')
+  if (status === 0) return
+  throw new TsnetError('TSNET_FIREWALLD', `Cannot reach firewalld: ${stderr.trim().split('\n')[0]}`, {
+    cniCode: CNI_CODE.notAvailable,
+    hint: 'Start firewalld, or use the backend iptables',
+  })
+}
+
+export function isInZone(zone: string, source: string): boolean {
+  return ask(`--zone=${zone}`, `--query-source=${source}`).status === 0
+}
+
+interface Refusal {
+  readonly zone: string
+  readonly source: string
+  readonly stderr: string
+}
+
+function zoneRefused(what: 'put' | 'take', { zone, source, stderr }: Refusal): TsnetError {
+  const way = what === 'put' ? 'into' : 'out of'
+  return new TsnetError('TSNET_FIREWALLD', `Cannot ${what} ${source} ${way} firewalld's zone "${zone}": ${stderr.trim().split('\n')[0]}`, {
+    hint: 'firewall-cmd --state tells whether firewalld runs',
+  })
 }
 
 function ask(...args: readonly string[]) {

@@ -1,5 +1,6 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import { dhcp } from './dhcp.ts'
+import { firewall } from './firewall.ts'
 import { hostLocal } from './host-local.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
@@ -9,6 +10,7 @@ import { OWN_TYPES } from './types.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['dhcp', dhcp],
+  ['firewall', firewall],
   ['host-local', hostLocal],
   ['portmap', portmap],
   ['static', staticAddresses],

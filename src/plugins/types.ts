@@ -4,6 +4,6 @@
 export const OWN_TYPES = ['tsnet', 'loopback'] as const
 
 /** Those of containernetworking/plugins that the program takes the place of. */
-export const REFERENCE_TYPES = ['dhcp', 'host-local', 'portmap', 'static'] as const
+export const REFERENCE_TYPES = ['dhcp', 'firewall', 'host-local', 'portmap', 'static'] as const
 
 export const PLUGIN_TYPES: readonly string[] = [...OWN_TYPES, ...REFERENCE_TYPES]
