@@ -1,7 +1,7 @@
 /** Lets the addresses of one attachment through the host's firewall, takes that back, and says what is missing. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { addToZone, isInZone, removeFromZone } from '../nat/firewalld.ts'
+import { addToZone, removeFromZone, sourcesInZone } from '../nat/firewalld.ts'
 import { editTable, readTable } from '../nat/iptables/table-edit.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { Attempts } from '../plan/detach.ts'
@@ -64,7 +64,7 @@ export function openFirewall({ owner, netns, addresses, options }: Opening, cont
     const rules = { addresses: inRules, adminChain, ...(isolation && { isolation }) }
     if (options.backend === 'iptables' || isolation !== undefined) editTable(family, 'filter', { work: (chains) => openLines(rules, chains) })
   }
-  if (options.backend === 'firewalld') for (const address of addresses) addToZone(options.zone, sourceOf(address))
+  if (options.backend === 'firewalld') addToZone(options.zone, addresses.map(sourceOf))
   undo.commit()
 }
 
@@ -88,11 +88,11 @@ export function isInFirewalld(owner: Owner, state: StateFolder): boolean {
 export function missingInFirewall({ owner, addresses, options }: Omit<Opening, 'netns'>, state: StateFolder): readonly string[] {
   const record = bookOf(state).read(owner)?.data
   const { backend, adminChain, zone, isolation } = record ?? options
-  if (backend === 'firewalld')
-    return addresses
-      .map(sourceOf)
-      .filter((source) => !isInZone(zone, source))
-      .map((source) => `firewalld: ${source} in the zone "${zone}"`)
+  if (backend === 'firewalld') {
+    const present = sourcesInZone(zone)
+    const missing = addresses.map(sourceOf).filter((source) => !present.includes(source))
+    return missing.map((source) => `firewalld: ${source} in the zone "${zone}"`)
+  }
   return byFamily(addresses).flatMap(([family, own]) =>
     missingFirewallLines({ addresses: own, adminChain, ...(isolation && { isolation }) }, readTable(family, 'filter'), record === undefined),
   )
@@ -115,7 +115,7 @@ function closeLocked(owner: Owner, known: readonly IpAddress[], { state }: PlanC
     const edit = { blind: closeLines(some), work: (chains: Parameters<typeof closePresentLines>[1]) => closePresentLines(some, chains) }
     if (record?.backend !== 'firewalld') errors.try(() => editTable(family, 'filter', edit))
   }
-  if (record?.backend === 'firewalld') for (const address of own) errors.try(() => removeFromZone(record.zone, sourceOf(address)))
+  if (record?.backend === 'firewalld') errors.try(() => removeFromZone(record.zone, own.map(sourceOf)))
   if (record?.isolation !== undefined && !isolatesFor(owner, record.isolation, state)) errors.try(() => endIsolation(record, addresses))
   for (const address of own) releaseAddress(state, address, owner)
   errors.finish(`Cannot close the firewall for "${ownerText(owner)}"`)

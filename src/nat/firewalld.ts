@@ -11,6 +11,8 @@ import { NFPROTO_INET } from '../wire/nftables.ts'
 const TABLE = 'firewalld'
 const ZONE = 'trusted'
 const TIMEOUT_MS = 15_000
+/** What firewall-cmd ends with. @see firewall-cmd(1), EXIT CODES */
+const NOT_RUNNING = 252
 
 /** @returns Whether firewalld rules the network namespace that the thread is in. */
 export function isFirewalldActive(): boolean {
@@ -42,20 +44,26 @@ export function zoneOf(bridge: string): string | undefined {
 }
 
 /**
- * Lets all packets of an address pass, until firewalld is reloaded.
- * @param source `address/length`
+ * Lets all packets of addresses pass, until firewalld is reloaded.
+ * @param sources `address/length`
  * @throws TsnetError when firewalld does not do it
  */
-export function addToZone(zone: string, source: string): void {
-  const { status, stderr } = ask(`--zone=${zone}`, `--add-source=${source}`)
-  if (status !== 0) throw zoneRefused('put', { zone, source, stderr })
+export function addToZone(zone: string, sources: readonly string[]): void {
+  const { status, stderr } = ask(`--zone=${zone}`, ...sources.map((source) => `--add-source=${source}`))
+  if (status !== 0) throw zoneRefused(`put ${sources.join(', ')} into`, zone, stderr)
 }
 
-/** Where firewalld, or the address in it, is gone, nothing is left to do. @throws TsnetError when firewalld does not do it */
-export function removeFromZone(zone: string, source: string): void {
-  if (findProgram('firewall-cmd') === undefined || !isInZone(zone, source)) return
-  const { status, stderr } = ask(`--zone=${zone}`, `--remove-source=${source}`)
-  if (status !== 0) throw zoneRefused('take', { zone, source, stderr })
+/** Where firewalld, or the addresses in it, are gone, nothing is left to do. @throws TsnetError when firewalld does not do it */
+export function removeFromZone(zone: string, sources: readonly string[]): void {
+  if (findProgram('firewall-cmd') === undefined || sources.length === 0) return
+  const { status, stderr } = ask(`--zone=${zone}`, ...sources.map((source) => `--remove-source=${source}`))
+  if (status !== 0 && status !== NOT_RUNNING) throw zoneRefused(`take ${sources.join(', ')} out of`, zone, stderr)
+}
+
+/** @returns The addresses that are in a zone, `address/length`. */
+export function sourcesInZone(zone: string): readonly string[] {
+  const { status, stdout } = ask(`--zone=${zone}`, '--list-sources')
+  return status === 0 ? stdout.trim().split(/\s+/) : []
 }
 
 /** @throws TsnetError with CNI code 50 when firewalld does not answer */
@@ -68,19 +76,8 @@ export function requireFirewalld(): void {
   })
 }
 
-export function isInZone(zone: string, source: string): boolean {
-  return ask(`--zone=${zone}`, `--query-source=${source}`).status === 0
-}
-
-interface Refusal {
-  readonly zone: string
-  readonly source: string
-  readonly stderr: string
-}
-
-function zoneRefused(what: 'put' | 'take', { zone, source, stderr }: Refusal): TsnetError {
-  const way = what === 'put' ? 'into' : 'out of'
-  return new TsnetError('TSNET_FIREWALLD', `Cannot ${what} ${source} ${way} firewalld's zone "${zone}": ${stderr.trim().split('\n')[0]}`, {
+function zoneRefused(what: string, zone: string, stderr: string): TsnetError {
+  return new TsnetError('TSNET_FIREWALLD', `Cannot ${what} firewalld's zone "${zone}": ${stderr.trim().split('\n')[0]}`, {
     hint: 'firewall-cmd --state tells whether firewalld runs',
   })
 }

@@ -1,42 +1,18 @@
 /** What `tsnet repair --watch` hears from firewalld, over a D-Bus of the test's own. */
 import assert from 'node:assert/strict'
-import type { ChildProcess } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
-import type { TestContext } from 'node:test'
+import { SOCKET, startBus, startFirewalld } from './firewalld-daemon.ts'
 import { ADDRESSES, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { eventually } from './machine.ts'
 import { prepare } from './neighbours.ts'
 import { assertNothingLeft } from './state.ts'
 import { startWatcher } from './watcher.ts'
 
-const SOCKET = '/run/dbus/system_bus_socket'
 const FIREWALLD = 'org.fedoraproject.FirewallD1'
-const BUS_CONFIG = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>system</type><listen>unix:path=${SOCKET}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
 
 /** Something that vanishes without an event of the kernel's: only a signal makes the watch look. */
 const UNHEARD = 'echo 0 >/proc/sys/net/ipv4/conf/br-net/route_localnet'
-
-async function startBus(host: Host, t: TestContext): Promise<ChildProcess> {
-  host.sh(`mkdir -p /run/dbus; rm -f ${SOCKET}`)
-  writeFileSync(host.machine.path('/run/bus.conf'), BUS_CONFIG)
-  const bus = host.start(['dbus-daemon', '--nofork', '--nopidfile', '--config-file=/run/bus.conf'])
-  t.after(() => bus.kill('SIGKILL'))
-  await eventually(
-    'the bus answers',
-    () => host.run(['dbus-send', '--system', '--dest=org.freedesktop.DBus', '/', 'org.freedesktop.DBus.ListNames']).status === 0,
-  )
-  return bus
-}
-
-async function startFirewalld(host: Host, t: TestContext): Promise<void> {
-  await startBus(host, t)
-  const firewalld = host.start(['/usr/bin/python3', '/usr/sbin/firewalld', '--nofork', '--nopid'])
-  t.after(() => firewalld.kill('SIGKILL'))
-  await eventually('firewalld runs', () => host.run(['firewall-cmd', '--state']).status === 0)
-}
 
 /** Owns firewalld's name on the bus, and sends its signal. The messages are written out here, byte by byte. */
 class Impostor {
