@@ -1,7 +1,7 @@
 /** Packets of a container leave the host with the host's address, but not those to its own subnet: the reference plugins' `ipMasq`. */
+import { hasIptables } from '../nat/iptables/program.ts'
 import { Attempts } from '../plan/detach.ts'
 import type { Owner } from '../plan/owner.ts'
-import { findProgram } from '../sys/program-path.ts'
 import type { Family, IpPrefix } from '../wire/ip-address.ts'
 import { addChain, masqueradedContainers, missingInChain, removeChain } from './masquerade-iptables.ts'
 import { addRules, missingRules, removeOtherRules, removeRules } from './masquerade-nftables.ts'
@@ -73,10 +73,6 @@ export function collectMasquerade(network: string, valid: readonly Omit<Owner, '
 /** @returns Which backend a configuration without one has. */
 export function defaultBackend(): MasqueradeBackend {
   return hasIptables(4) || !hasNft() ? 'iptables' : 'nftables'
-}
-
-function hasIptables(family: Family): boolean {
-  return findProgram(family === 4 ? 'iptables-restore' : 'ip6tables-restore') !== undefined
 }
 
 function byFamily(addresses: readonly IpPrefix[]): readonly (readonly [Family, readonly IpPrefix[]])[] {

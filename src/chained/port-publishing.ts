@@ -1,6 +1,6 @@
 /** Publishes the ports of one attachment by the rules of type portmap, withdraws them, and says what is missing. */
-import { isErrno } from '../error.ts'
-import { findIptables } from '../nat/iptables/program.ts'
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { hasIptables } from '../nat/iptables/program.ts'
 import { editTable, readTable } from '../nat/iptables/table-edit.ts'
 import type { PublishedPort } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
@@ -11,69 +11,19 @@ import { type Owner, ownerText } from '../plan/owner.ts'
 import { ledgerOf } from '../plan/ports.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
-import type { Netns } from '../sys/netns.ts'
-import { findProgram } from '../sys/program-path.ts'
-import type { Family, IpPrefix } from '../wire/ip-address.ts'
-import { AttachmentBook } from './attachment-book.ts'
+import { bootId } from '../sys/boot.ts'
+import { findNetns, type Netns } from '../sys/netns.ts'
+import type { Family } from '../wire/ip-address.ts'
+import { AttachmentBook, type BookEntry } from './attachment-book.ts'
 import { routeLocalhostTo } from './localhost-route.ts'
-import { editNftTable, hasNft, listNftRules, requireNft } from './nft-script.ts'
-import {
-  exclusivePorts,
-  familiesOf,
-  type PortRecord,
-  type PortRules,
-  type PortRulesBackend,
-  portsIn,
-  recordOf,
-  refuseFound,
-  rulesFrom,
-} from './port-rules.ts'
-import {
-  addLines,
-  missingLines,
-  publishedPorts,
-  publishingContainers,
-  removeContainerLines,
-  removeLines,
-  removePresentLines,
-} from './port-rules-iptables.ts'
-import { addCommands, missingCommands, publishedByNft, removeCommands, tableOf } from './port-rules-nftables.ts'
+import { editNftTable, hasNft } from './nft-script.ts'
+import { exclusivePorts, familiesOf, type PortRecord, type PortRules, type PortRulesBackend, portsIn, recordOf, rulesFrom } from './port-rules.ts'
+import { publishingContainers, removeContainerLines } from './port-rules-iptables.ts'
+import { removeCommands, tableOf } from './port-rules-nftables.ts'
+import { PORT_WRITERS } from './port-writers.ts'
 
 const TYPE = 'portmap'
 const FAMILIES: readonly Family[] = [4, 6]
-
-/** Each way to write the rules. */
-interface Writer {
-  add(family: Family, rules: PortRules, siblings: boolean): void
-  remove(family: Family, rules: PortRules, siblings: boolean): void
-  missing(family: Family, rules: PortRules): readonly string[]
-}
-
-const WRITERS: Readonly<Record<PortRulesBackend, Writer>> = {
-  iptables: {
-    add: (family, rules, siblings) => {
-      const lines = addLines(family, rules, siblings)
-      editTable(family, 'nat', {
-        work: (chains) => {
-          refuseFound(rules, publishedPorts(family, rules, chains))
-          return lines(chains)
-        },
-      })
-    },
-    remove: (family, rules, siblings) =>
-      editTable(family, 'nat', { blind: removeLines(family, rules, siblings), work: removePresentLines(family, rules, siblings) }),
-    missing: (family, rules) => missingLines(family, rules, readTable(family, 'nat')),
-  },
-  nftables: {
-    add: (family, rules) =>
-      editNftTable(tableOf(family), (present) => {
-        refuseFound(rules, publishedByNft(family, present))
-        return addCommands(family, rules, present)
-      }),
-    remove: (family, rules) => editNftTable(tableOf(family), (present) => removeCommands(family, rules, present)),
-    missing: (family, rules) => missingCommands(family, rules, listNftRules(tableOf(family))),
-  },
-}
 
 export interface Publication {
   readonly owner: Owner
@@ -82,50 +32,26 @@ export interface Publication {
   readonly backend: PortRulesBackend
 }
 
-/** @returns Which backend a configuration without one has. */
-export function defaultPortBackend(): PortRulesBackend {
-  return hasIptables(4) || !hasNft() ? 'iptables' : 'nftables'
-}
-
-/** @throws TsnetError with CNI code 50 when the backend's program is missing */
-export function ensureBackend(backend: PortRulesBackend): void {
-  if (backend === 'nftables') requireNft()
-  else findIptables(4, 'restore')
-}
-
 /**
  * A port that another interface of the same container has stays with that one.
  * @throws TsnetError when anything failed; then nothing is left of it. CNI code 103 when somebody else has one of the ports
  */
-export function publishPorts({ owner, netns, rules: wished, backend }: Publication, context: PlanContext): void {
+export function publishPorts(publication: Publication, context: PlanContext): void {
+  const { owner, backend } = publication
   const { state } = context
-  const ledger = ledgerOf(state)
-  const book = bookOf(state)
   // What an ADD that was killed has left behind.
-  if (book.read(owner) !== undefined) withdrawPorts(owner, wished, context)
+  if (bookOf(state).read(owner) !== undefined) withdrawPorts(owner, publication.rules, context)
   using undo = new UndoStack(context.warn)
-  const exclusive = exclusivePorts(wished)
-  let rules = wished
-  undo.push('book', () => book.remove(owner))
-  undo.push('ports', () => releasePorts(ledger, ownerText(owner), exclusivePorts(rules)))
-  claimPorts(ledger, ownerText(owner), {
-    wishes: exclusive.map((port) => [port]),
-    host: PROCESSES_ASIDE,
-    onChosen: (ports) => {
-      rules = { ...wished, ports: wished.ports.filter((port) => !exclusive.includes(port) || ports.includes(port)) }
-      book.write(owner, netns, recordOf(rules, backend))
-    },
-  })
-  const writer = WRITERS[backend]
+  const rules = claimForBook(publication, context, undo)
   for (const family of familiesOf(rules)) {
     const siblings = hasSiblings(owner, family, state)
-    writer.add(family, rules, siblings)
-    undo.push('rules', () => writer.remove(family, rules, siblings))
+    PORT_WRITERS[backend].add(family, rules, siblings)
+    undo.push('rules', () => PORT_WRITERS[backend].remove(family, rules, siblings))
   }
   const [port] = portsIn(4, rules)
   if (rules.options.snat && port !== undefined) routeUnlessUnreachable(port, undo)
   forgetFormer(rules.ports)
-  if (rules.ports.length === 0) book.remove(owner)
+  if (rules.ports.length === 0) bookOf(state).remove(owner)
   undo.commit()
 }
 
@@ -135,16 +61,9 @@ export function publishPorts({ owner, netns, rules: wished, backend }: Publicati
  * @throws ErrorList with everything that could not be removed; the book then stays
  */
 export function withdrawPorts(owner: Owner, known: Pick<PortRules, 'ports' | 'targets'>, { state }: PlanContext): void {
-  const errors = new Attempts()
   const record = bookOf(state).read(owner)?.data
-  if (record === undefined) errors.try(() => withdrawUnrecorded(owner, known.targets, state))
-  const rules = record === undefined ? undefined : rulesFrom(owner, record)
-  for (const family of rules === undefined ? [] : familiesOf(rules)) {
-    errors.try(() => WRITERS[record?.backend ?? 'iptables'].remove(family, rules as PortRules, hasSiblings(owner, family, state)))
-  }
-  errors.try(() => forgetWithdrawn((rules ?? known).ports))
-  errors.try(() => rules && releasePorts(ledgerOf(state), ownerText(owner), exclusivePorts(rules)))
-  errors.finish(`Cannot withdraw the ports of "${ownerText(owner)}"`)
+  if (record === undefined) withdrawUnrecorded(owner, known, state)
+  else withdrawRecorded(rulesFrom(owner, record), owner, { backend: record.backend, state })
   bookOf(state).remove(owner)
 }
 
@@ -158,7 +77,7 @@ export function missingPorts(
   // All of its ports may be another interface's.
   if (record === undefined && siblingsOf(owner, state).length > 0) return []
   const rules = record === undefined ? wished : rulesFrom(owner, record)
-  return familiesOf(rules).flatMap((family) => WRITERS[record?.backend ?? backend].missing(family, rules))
+  return familiesOf(rules).flatMap((family) => PORT_WRITERS[record?.backend ?? backend].missing(family, rules))
 }
 
 /** For GC: withdraws the ports of a network's attachments that are not listed. @throws ErrorList with everything that could not be removed */
@@ -175,19 +94,78 @@ export function collectPorts(network: string, valid: readonly Omit<Owner, 'netwo
   errors.finish(`Cannot collect the published ports of network "${network}"`)
 }
 
-/** Another interface of the container keeps the chain, which is of both. */
-function withdrawUnrecorded(owner: Owner, targets: readonly IpPrefix[], state: StateFolder): void {
+/** @returns The rules with the ports that are the owner's now; its book says so already. */
+function claimForBook({ owner, netns, rules: wished, backend }: Publication, context: PlanContext, undo: UndoStack): PortRules {
+  const ledger = ledgerOf(context.state)
+  const book = bookOf(context.state)
+  const exclusive = exclusivePorts(wished)
+  let rules = wished
+  undo.push('book', () => book.remove(owner))
+  undo.push('ports', () => releasePorts(ledger, ownerText(owner), exclusivePorts(rules)))
+  const onChosen = (ports: readonly PublishedPort[]) => {
+    rules = { ...wished, ports: wished.ports.filter((port) => !exclusive.includes(port) || ports.includes(port)) }
+    book.write(owner, netns, recordOf(rules, backend))
+  }
+  const claim = () => claimPorts(ledger, ownerText(owner), { wishes: exclusive.map((port) => [port]), host: PROCESSES_ASIDE, onChosen })
+  try {
+    claim()
+  } catch (error) {
+    if (!(error instanceof TsnetError) || error.cniCode !== CNI_CODE.hostPortTaken || !withdrawDead(context)) throw error
+    claim()
+  }
+  return rules
+}
+
+/**
+ * Withdraws the ports of containers that have no namespace any more: their DEL went to another program, or is still to come.
+ * @returns Whether there were any
+ */
+function withdrawDead(context: PlanContext): boolean {
+  const book = bookOf(context.state)
+  const dead = book.networks().flatMap((network) => book.owners(network).filter((owner) => isDead(book.read(owner))))
+  for (const owner of dead) withdrawPorts(owner, { ports: [], targets: [] }, context)
+  return dead.length > 0
+}
+
+function isDead(entry: BookEntry<PortRecord> | undefined): boolean {
+  if (entry === undefined) return false
+  using netns = entry.bootId === bootId() ? findNetns(entry.netns) : undefined
+  return netns === undefined
+}
+
+function withdrawRecorded(
+  rules: PortRules,
+  owner: Owner,
+  { backend, state }: { readonly backend: PortRulesBackend; readonly state: StateFolder },
+): void {
+  const errors = new Attempts()
+  for (const family of familiesOf(rules)) errors.try(() => PORT_WRITERS[backend].remove(family, rules, hasSiblings(owner, family, state)))
+  errors.try(() => forgetWithdrawn(rules.ports))
+  errors.try(() => releasePorts(ledgerOf(state), ownerText(owner), exclusivePorts(rules)))
+  errors.finish(`Cannot withdraw the ports of "${ownerText(owner)}"`)
+}
+
+/**
+ * Another interface of the container keeps the chain, which is of both. Connections are those of the ports only if there were rules: else
+ * another container may have ports and addresses by now.
+ */
+function withdrawUnrecorded(owner: Owner, { ports, targets }: Pick<PortRules, 'ports' | 'targets'>, state: StateFolder): void {
   if (siblingsOf(owner, state).length > 0) return
   const errors = new Attempts()
-  for (const family of FAMILIES.filter(hasIptables)) {
-    errors.try(() => editTable(family, 'nat', { work: removeContainerLines(owner.network, owner.containerID) }))
+  let found = 0
+  const counted = (lines: readonly string[]) => {
+    found += lines.length
+    return lines
   }
+  const chain = removeContainerLines(owner.network, owner.containerID)
+  for (const family of FAMILIES.filter(hasIptables)) errors.try(() => editTable(family, 'nat', { work: (chains) => counted(chain(chains)) }))
   // In these tables nothing tells networks apart but the addresses.
   if (targets.length > 0 && hasNft()) {
-    const rules = { containerID: owner.containerID, targets }
-    for (const family of FAMILIES) errors.try(() => editNftTable(tableOf(family), (present) => removeCommands(family, rules, present)))
+    const own = { containerID: owner.containerID, targets }
+    for (const family of FAMILIES) errors.try(() => editNftTable(tableOf(family), (present) => counted(removeCommands(family, own, present))))
   }
-  errors.finish('Cannot remove the rules')
+  if (found > 0) errors.try(() => forgetWithdrawn(ports))
+  errors.finish(`Cannot withdraw the ports of "${ownerText(owner)}"`)
 }
 
 /** A process of the host that listens on the port is passed over, as ever: connections from outside go to the container. */
@@ -222,8 +200,4 @@ function siblingsOf(owner: Owner, state: StateFolder): readonly Owner[] {
 
 function bookOf(state: StateFolder): AttachmentBook<PortRecord> {
   return new AttachmentBook(state, TYPE)
-}
-
-function hasIptables(family: Family): boolean {
-  return findProgram(family === 4 ? 'iptables-restore' : 'ip6tables-restore') !== undefined
 }

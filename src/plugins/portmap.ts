@@ -1,7 +1,8 @@
 /** Type `portmap`: publishes ports of containers on the host. It comes after the plugin that has made the interface. */
 import { openContainerNetns } from '../chained/container-netns.ts'
-import { collectPorts, defaultPortBackend, ensureBackend, missingPorts, publishPorts, withdrawPorts } from '../chained/port-publishing.ts'
+import { collectPorts, missingPorts, publishPorts, withdrawPorts } from '../chained/port-publishing.ts'
 import type { PortRules } from '../chained/port-rules.ts'
+import { defaultPortBackend, ensureBackend } from '../chained/port-writers.ts'
 import { findPreviousResult, firstAddresses, requirePreviousResult } from '../chained/previous-result.ts'
 import type { PortMapping } from '../cni/port-mapping.ts'
 import type { Result } from '../cni/result.ts'

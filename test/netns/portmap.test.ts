@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { bridged, call, countPrograms, mustCall } from './bridged.ts'
 import { ADDRESSES, type Container, type Host, hostTest } from './host.ts'
-import { useLegacyIptables } from './iptables-variant.ts'
+import { removeIptables, useLegacyIptables } from './iptables-variant.ts'
 import { iptablesRulesOf, stateFiles } from './state.ts'
 
 const REFERENCE = '/usr/lib/cni'
+const OURS = join(process.cwd(), 'dist/bin')
 const TYPE = 'portmap'
 const FAMILIES = [4, 6] as const
 const PROTOCOLS = ['tcp', 'udp'] as const
@@ -126,13 +127,26 @@ hostTest('what the reference plugin has published counts, and GC removes it', (h
     prevResult: { ...a.result, cniVersion: '1.0.0' },
   }
   mustCall(host, 'ADD', old)
-  mustCall(host, 'CHECK', { ...old, folder: join(process.cwd(), 'dist/bin') })
+  mustCall(host, 'CHECK', { ...old, folder: OURS })
   assert.equal(call(host, 'ADD', { type: TYPE, id: 'b', netns: b.container, runtimeConfig, prevResult: b.result }).json.code, 103)
   mustCall(host, 'GC', { type: TYPE, conf: { name: 'another', ...nobody } })
-  mustCall(host, 'CHECK', { ...old, folder: join(process.cwd(), 'dist/bin') })
+  mustCall(host, 'CHECK', { ...old, folder: OURS })
   mustCall(host, 'GC', { type: TYPE, conf: nobody })
   assert.deepEqual(published(host), [])
   mustCall(host, 'ADD', { type: TYPE, id: 'b', netns: b.container, runtimeConfig, prevResult: b.result })
+  // Removed by the reference plugin, and gone: what is still in the book holds no port.
+  mustCall(host, 'DEL', { ...old, id: 'b', netns: b.container, prevResult: { ...b.result, cniVersion: '1.0.0' } })
+  assert.deepEqual(published(host), [])
+  assert.equal(call(host, 'ADD', { ...old, folder: OURS }).json.code, 103, 'the container lives')
+  host.exec(['ip', 'netns', 'del', 'b'])
+  mustCall(host, 'ADD', { ...old, folder: OURS })
+})
+
+hostTest('STATUS says which program is missing', (host) => {
+  const status = (type: string, backend?: string) => call(host, 'STATUS', { type, conf: { backend } }).json.code
+  assert.deepEqual([status(TYPE), status(TYPE, 'nftables'), status('firewall')], [undefined, undefined, undefined])
+  removeIptables(host)
+  assert.deepEqual([status(TYPE), status(TYPE, 'iptables'), status('firewall')], [undefined, 50, 50])
 })
 
 hostTest('conditions share a port, and one that would do more than match is refused before anything is written', (host) => {
@@ -198,6 +212,7 @@ hostTest('ports are published by iptables-legacy too', async (host, t) => {
   await serve(container, 'web')
   assert.equal((await host.outside.talker.ask({ protocol: 'tcp', address: ADDRESSES[4].host, port: 8080 })).name, 'web')
   mustCall(host, 'CHECK', { type: TYPE, netns: container, runtimeConfig, prevResult: result })
+  host.exec(['iptables', '-t', 'nat', '-F', 'CNI-HOSTPORT-DNAT'])
   mustCall(host, 'DEL', { type: TYPE })
   assert.deepEqual(published(host), [])
 })

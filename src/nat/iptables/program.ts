@@ -10,13 +10,17 @@ const TIMEOUT_MS = 15_000
 
 /** @throws TsnetError with CNI code 50 when it is not installed */
 export function findIptables(family: Family, tool: 'restore' | 'save'): string {
-  const name = `${family === 4 ? 'iptables' : 'ip6tables'}-${tool}`
+  const name = programName(family, tool)
   const path = findProgram(name)
   if (path !== undefined) return path
   throw new TsnetError('TSNET_NO_IPTABLES', `Cannot write the rules: ${name} is not installed`, {
     cniCode: CNI_CODE.notAvailable,
     hint: 'Install the package iptables',
   })
+}
+
+export function hasIptables(family: Family): boolean {
+  return findProgram(programName(family, 'restore')) !== undefined
 }
 
 /** Starts one transaction a table. @returns The running program; its `finish` tells success by status 0. */
@@ -40,4 +44,8 @@ export function finishSave(running: RunningProgram): string {
 export function iptablesFailed(what: string, outcome: { readonly status: number; readonly stderr: string }): TsnetError {
   const problem = outcome.stderr.trim().split('\n')[0] ?? ''
   return new TsnetError('TSNET_IPTABLES', `Cannot ${what}: ${problem === '' ? `iptables ended with status ${outcome.status}` : problem}`)
+}
+
+function programName(family: Family, tool: 'restore' | 'save'): string {
+  return `${family === 4 ? 'iptables' : 'ip6tables'}-${tool}`
 }
