@@ -1,5 +1,5 @@
 /** Tables of nftables that the reference plugins share, written by the program nft: conditions of administrators are in its language. */
-import { CNI_CODE, TsnetError } from '../error.ts'
+import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { hasTable, openNftables } from '../netlink/nftables.ts'
 import { findProgram } from '../sys/program-path.ts'
 import { type Outcome, startProgram } from '../sys/spawn.ts'
@@ -43,8 +43,7 @@ export function requireNft(): string {
 
 /** @returns All rules of a table; none when there is no such table, for which nft is not asked. @throws TsnetError when they cannot be listed */
 export function listNftRules({ family, name }: NftTable): readonly NftRule[] {
-  using nft = openNftables()
-  if (!hasTable(nft, { family: NFPROTO[family], name })) return []
+  if (!isThere({ family, name })) return []
   const outcome = run(['-j', '-a', 'list', 'table', family, name], '')
   if (outcome.status !== 0) throw failed('list the rules', outcome)
   const { nftables } = JSON.parse(outcome.stdout) as { readonly nftables: readonly { readonly rule?: NftRule }[] }
@@ -72,6 +71,17 @@ export function editNftTable(table: NftTable, work: (rules: readonly NftRule[]) 
 /** @returns The text as nft takes it for a rule: cut where it is too long, without what would end it. */
 export function nftComment(text: string): string {
   return text.replace(/["\\\p{Cc}]/gu, '').slice(0, LONGEST_COMMENT)
+}
+
+/** A kernel without nf_tables has no such subsystem. @see net/netfilter/nfnetlink.c, nfnetlink_rcv_msg */
+function isThere({ family, name }: NftTable): boolean {
+  try {
+    using nft = openNftables()
+    return hasTable(nft, { family: NFPROTO[family], name })
+  } catch (error) {
+    if (isErrno(error, 'EINVAL', 'EOPNOTSUPP', 'EPROTONOSUPPORT')) return false
+    throw error
+  }
 }
 
 function run(args: readonly string[], stdin: string): Outcome {
