@@ -11,8 +11,6 @@ import { NFPROTO_INET } from '../wire/nftables.ts'
 const TABLE = 'firewalld'
 const ZONE = 'trusted'
 const TIMEOUT_MS = 15_000
-/** What firewall-cmd ends with. @see firewall-cmd(1), EXIT CODES */
-const NOT_RUNNING = 252
 
 /** @returns Whether firewalld rules the network namespace that the thread is in. */
 export function isFirewalldActive(): boolean {
@@ -57,7 +55,7 @@ export function addToZone(zone: string, sources: readonly string[]): void {
 export function removeFromZone(zone: string, sources: readonly string[]): void {
   if (findProgram('firewall-cmd') === undefined || sources.length === 0) return
   const { status, stderr } = ask(`--zone=${zone}`, ...sources.map((source) => `--remove-source=${source}`))
-  if (status !== 0 && status !== NOT_RUNNING) throw zoneRefused(`take ${sources.join(', ')} out of`, zone, stderr)
+  if (status !== 0 && isFirewalldActive()) throw zoneRefused(`take ${sources.join(', ')} out of`, zone, stderr)
 }
 
 /** @returns The addresses that are in a zone, `address/length`. */

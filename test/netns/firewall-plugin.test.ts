@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { answered, startAgent } from './agent-process.ts'
 import { bridged, call, countPrograms, mustCall } from './bridged.ts'
 import { startFirewalld } from './firewalld-daemon.ts'
 import { ADDRESSES, type Host, hostTest } from './host.ts'
@@ -106,6 +107,18 @@ hostTest('chains of isolation go with the last bridge that needs them, and stay 
   for (const one of requests.slice(0, 2)) mustCall(host, 'ADD', one)
   for (const { id } of requests) mustCall(host, 'DEL', { type: TYPE, id })
   assert.deepEqual(isolating(), made)
+})
+
+hostTest('the agent serves both types, and leaves to one shot what waits for firewalld', async (host) => {
+  const { container, result } = bridged(host, 'c1', 2)
+  await startAgent(host)
+  const request = { netns: container, prevResult: result }
+  const ports = { ...request, type: 'portmap', runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] } }
+  for (const one of [ports, { ...request, type: TYPE }]) for (const command of ['ADD', 'CHECK', 'DEL']) mustCall(host, command, one)
+  assert.equal(answered(host), 6)
+  assert.equal(call(host, 'ADD', { ...request, type: TYPE, conf: { backend: 'firewalld' } }).status, 1, 'nobody is on the bus')
+  assert.equal(answered(host), 6)
+  assert.deepEqual([addressed(host), remembered(host)], [[], []])
 })
 
 hostTest('firewalld takes the addresses into its zone', async (host, t) => {
