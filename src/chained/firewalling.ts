@@ -32,7 +32,7 @@ export interface FirewallOptions {
 /** What an attachment's book keeps. */
 interface FirewallRecord extends FirewallOptions {
   readonly addresses: readonly string[]
-  /** Whether the bridge was kept apart before, by nobody that is known. */
+  /** Whether the bridge was kept apart before, by nobody that is known: by another program, or for those who came while it was so. */
   readonly foreign?: true
 }
 
@@ -51,18 +51,22 @@ export function openFirewall({ owner, netns, addresses, options }: Opening, cont
   if (book.read(owner) !== undefined) closeLocked(owner, [], context)
   using undo = new UndoStack(context.warn)
   undo.push('firewall', () => closeLocked(owner, [], context))
-  const record: FirewallRecord = {
-    ...options,
-    addresses: addresses.map(formatAddress),
-    ...(isForeign(options, addresses, state) && { foreign: true }),
-  }
-  book.write(owner, netns, record)
+  const others = options.isolation === undefined ? [] : isolatedOn(options.isolation.bridge, state)
+  const write = (foreign: boolean) =>
+    book.write(owner, netns, { ...options, addresses: addresses.map(formatAddress), ...(foreign && { foreign: true }) })
+  // Until the rules have been looked at, they are taken for another program's.
+  write(options.isolation !== undefined && (others.length === 0 || others.some(([, { foreign }]) => foreign === true)))
   for (const address of addresses) holdAddress(state, address, owner)
   for (const [family, own] of byFamily(addresses)) {
-    const { isolation, adminChain } = options
-    const inRules = options.backend === 'iptables' ? own : []
-    const rules = { addresses: inRules, adminChain, ...(isolation && { isolation }) }
-    if (options.backend === 'iptables' || isolation !== undefined) editTable(family, 'filter', { work: (chains) => openLines(rules, chains) })
+    const { isolation, adminChain, backend } = options
+    if (backend === 'firewalld' && isolation === undefined) continue
+    const rules = { addresses: backend === 'iptables' ? own : [], adminChain, ...(isolation && { isolation }) }
+    editTable(family, 'filter', {
+      work: (chains) => {
+        if (isolation !== undefined && others.length === 0 && !isIsolated(isolation, chains)) write(false)
+        return openLines(rules, chains)
+      },
+    })
   }
   if (options.backend === 'firewalld') addToZone(options.zone, addresses.map(sourceOf))
   undo.commit()
@@ -130,14 +134,6 @@ function endIsolation({ isolation, foreign }: FirewallRecord, addresses: readonl
 /** @returns Whether another attachment needs the bridge kept apart. */
 function isolatesFor(owner: Owner, { bridge }: Isolation, state: StateFolder): boolean {
   return isolatedOn(bridge, state).some(([other]) => ownerText(other) !== ownerText(owner))
-}
-
-/** Rules that were there when nobody needed them are another program's, and so are those of who came while it was so. */
-function isForeign({ isolation }: FirewallOptions, addresses: readonly IpAddress[], state: StateFolder): boolean {
-  if (isolation === undefined) return false
-  const others = isolatedOn(isolation.bridge, state)
-  if (others.length > 0) return others.some(([, { foreign }]) => foreign === true)
-  return byFamily(addresses).some(([family]) => isIsolated(isolation, readTable(family, 'filter')))
 }
 
 function isolatedOn(bridge: string, state: StateFolder): readonly (readonly [Owner, FirewallRecord])[] {

@@ -89,7 +89,9 @@ hostTest('chains of isolation go with the last bridge that needs them, and stay 
   for (const bridge of ['br0+', 'br 0', '-j', '']) assert.equal(call(host, 'ADD', request('x', bridge, 'same-bridge')).json.code, 7, bridge)
   assert.deepEqual(filters(host), [])
   const requests = [request('a', 'br0', 'same-bridge'), request('b', 'br0', 'same-bridge'), request('c', 'br1', 'isolated')]
+  const programs = countPrograms(host)
   for (const one of requests) mustCall(host, 'ADD', one)
+  assert.equal(programs().filter((name) => name.endsWith('save')).length, 2 * requests.length, 'one look a family')
   mustCall(host, 'CHECK', request('c', 'br1', 'isolated'))
   const counts = requests.map(({ id }) => {
     mustCall(host, 'DEL', { type: TYPE, id })
