@@ -10,8 +10,8 @@ import { findIptables } from '../nat/iptables/program.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { IpAddress } from '../wire/ip-address.ts'
 import { parseFirewallConfig } from './firewall-config.ts'
-import { refuseResident } from './ipam.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseResident } from './resident.ts'
 
 export const firewall: Plugin = {
   add: (request) => {
