@@ -8,6 +8,7 @@ import { TsnetError } from '../error.ts'
 import { missingCapabilities } from '../sys/capability.ts'
 import { become } from '../sys/exec.ts'
 import { openContext } from './context.ts'
+import { readInput } from './standard-streams.ts'
 
 declare const TSNET_VERSION: string
 
@@ -20,12 +21,15 @@ const { env, stdout, stderr } = process
 const shell: Shell = {
   env,
   cwd: process.cwd(),
+  programs: join(__dirname, 'bin'),
+  node: process.execPath,
   style: {
     terminal: stdout.isTTY === true,
     columns: stdout.columns || DEFAULT_COLUMNS,
     colours: stdout.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
   },
   userID: process.geteuid?.() ?? 0,
+  readInput,
   print: (text) => void stdout.write(text),
   complain: (text) => void stderr.write(text),
   untilStopped,

@@ -24,8 +24,11 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   const shell: Shell = {
     env: { SHELL: '/bin/bash', NETCONFPATH: '/nonexistent' },
     cwd: '/',
+    programs: join(process.cwd(), 'dist/bin'),
+    node: process.execPath,
     style: PLAIN,
     userID,
+    readInput: () => '{"id":"c1","status":"running"}',
     print: (text) => {
       output += text
     },
@@ -41,7 +44,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'install', 'uninstall', 'oci-hook', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -82,6 +85,16 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['port ls web -p 80', /^Cannot use -p with tsnet port ls$/, /all/],
   ['port ls web', /^Cannot find the ports of "web": nothing is attached to it$/, /tsnet attach/],
   ['attach web -p 1:1 -p2:70000', /^Cannot publish "2:70000"/, /65535/],
+  ['cni', /^Cannot tell what to do: tsnet cni takes an action and a network$/, /tsnet cni add web c1/],
+  ['cni run web', /^Cannot "run" a network: there is no such action$/, /add, check, del, gc, status/],
+  ['cni add web', /^Cannot add a network: no namespace is named$/, /tsnet cni add web web/],
+  ['cni add a/b c1', /^Cannot use --network "a\/b"/, /another/],
+  ['cni del web c1 --all', /^Cannot use --all with tsnet cni del$/, /gc/],
+  ['cni status web', /^Cannot find the network "web"/, /None is known; to define it/],
+  ['install --as bridge,nosuch', /^Cannot install "(bridge|nosuch)": tsnet is no such plugin$/, /Known are tsnet, loopback/],
+  ['install --conf-dir /x', /^Cannot use --conf-dir without --network$/, /definition/],
+  ['uninstall --bin-dir /nonexistent', /^Cannot uninstall from "\/nonexistent": tsnet is not installed there$/, /--bin-dir/],
+  ['oci-hook start', /^Cannot "start" a container: there is no such action$/, /attach, detach/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
 ]
@@ -96,7 +109,17 @@ for (const [args, message, hint] of refused) {
     }))
 }
 
-for (const command of ['attach web', 'detach web', 'check web', 'port add web -p 80', 'port rm web -p 80', 'gc']) {
+for (const command of [
+  'attach web',
+  'detach web',
+  'check web',
+  'port add web -p 80',
+  'port rm web -p 80',
+  'gc',
+  'cni del web c1',
+  'cni gc web',
+  'oci-hook',
+]) {
   test(`tsnet ${command}: says which capability is missing before anything else`, async (t) => {
     const args = command.split(' ')
     await assert.rejects(
@@ -123,7 +146,7 @@ test('completion knows the commands and options that there are', async (t) => {
   for (const command of COMMANDS) {
     assert.ok(commands.includes(command), command)
     const help = await run(t, [command, '--help'])
-    const options = [...help.matchAll(/^ {2}(?:-\w, | {4})(--[a-z]+)/gm)].map(([, option]) => option).filter((option) => option !== '--version')
+    const options = [...help.matchAll(/^ {2}(?:-\w, | {4})(--[a-z-]+)/gm)].map(([, option]) => option).filter((option) => option !== '--version')
     const offered = (await run(t, ['--complete', command, '--'])).trimEnd().split('\n')
     assert.deepEqual(offered.sort(), options.sort())
   }

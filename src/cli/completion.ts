@@ -1,9 +1,13 @@
 /** `tsnet completion`: what a shell has to know to complete commands, options, namespaces and ids. */
 import type { CommandModule } from 'yargs'
+import { PLUGIN_TYPES } from '../plugins/types.ts'
+import { DEFAULT_FOLDER, definedNames } from '../runtime/definition-folder.ts'
+import { networkNames } from '../runtime/network-definition.ts'
 import { AGENT_ACTIONS } from './agent.ts'
 import { listAttachments } from './attachments.ts'
+import { CNI_ACTIONS } from './cni.ts'
 import { namespaceNames } from './namespace.ts'
-import { DEFAULT_FOLDER, networkNames } from './network-definition.ts'
+import { HOOK_ACTIONS } from './oci-hook.ts'
 import type { Arguments } from './options.ts'
 import { PORT_ACTIONS } from './port.ts'
 import type { Shell } from './shell.ts'
@@ -33,13 +37,17 @@ if [[ "\${zsh_eval_context[-1]}" == loadautofunc ]]; then _tsnet "$@"; else comp
 const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
-const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'shell')[]>> = {
+const OPERANDS: Readonly<
+  Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'cni-action' | 'network' | 'hook-action' | 'shell')[]>
+> = {
   attach: ['namespace'],
   detach: ['container'],
   inspect: ['container'],
   check: ['container'],
   port: ['action', 'container'],
   agent: ['agent-action'],
+  cni: ['cni-action', 'network', 'namespace'],
+  'oci-hook': ['hook-action'],
   completion: ['shell'],
 }
 
@@ -53,10 +61,28 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   repair: ['--network', '--dry-run', '--watch', '--every', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   agent: ['--idle-exit', '--verbose', '--json', '--help'],
+  cni: ['--ifname', '--id', '--all', '--json', '--help'],
+  install: ['--bin-dir', '--as', '--network', '--conf-dir', '--force', '--json', '--help'],
+  'oci-hook': ['--help'],
+  uninstall: ['--bin-dir', '--force', '--json', '--help'],
   completion: ['--help'],
 }
 
-const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--every', '--idle-exit']
+const VALUED = [
+  '--publish',
+  '-p',
+  '--allow',
+  '--network',
+  '--ip',
+  '--mac',
+  '--ifname',
+  '--id',
+  '--every',
+  '--idle-exit',
+  '--bin-dir',
+  '--conf-dir',
+  '--as',
+]
 
 export function completionCommand(shell: Shell): CommandModule {
   return {
@@ -90,6 +116,7 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
   if (command === undefined) return [...Object.keys(OPTIONS), '--help', '--version']
   const previous = before.at(-1) ?? ''
   if (previous === '--network') return networkNames(shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
+  if (previous === '--as') return ['all', ...PLUGIN_TYPES]
   if (VALUED.includes(previous)) return []
   if (current.startsWith('-')) return Object.hasOwn(OPTIONS, command) ? (OPTIONS[command] ?? []) : []
   const given = before.slice(1).filter((word, i, rest) => !word.startsWith('-') && !VALUED.includes(rest[i - 1] ?? ''))
@@ -102,6 +129,12 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
       return PORT_ACTIONS
     case 'agent-action':
       return AGENT_ACTIONS
+    case 'cni-action':
+      return CNI_ACTIONS
+    case 'hook-action':
+      return HOOK_ACTIONS
+    case 'network':
+      return definedNames(shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
     case 'shell':
       return Object.keys(SCRIPTS)
     default:

@@ -7,10 +7,16 @@ import type { Style } from './style.ts'
 export interface Shell {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
+  /** The folder of the program's own entries, dist/bin. */
+  readonly programs: string
+  /** The absolute path of node. */
+  readonly node: string
   /** How standard output looks: a terminal or not. */
   readonly style: Style
   /** 0 for root. */
   readonly userID: number
+  /** @returns All of standard input. */
+  readInput(): string
   /** Writes to standard output. */
   print(text: string): void
   /** Writes to standard error. */
