@@ -75,7 +75,7 @@ export async function startContainerd(image) {
   return started
 }
 
-const CTR = ['ctr', '-a', SOCKET]
+export const CTR = ['ctr', '-a', SOCKET]
 const ctl = (...argv) => run([...CTR, ...argv])
 const CNI_BIN = '/opt/cni/bin'
 
@@ -173,13 +173,25 @@ const portMapping = ({ hostPort, containerPort }) => [
 ]
 const text = (value) => value?.toString('utf8') ?? ''
 
+const callOf =
+  (containerd) =>
+  (method, fields = []) =>
+    containerd.client.call(`${RUNTIME}/${method}`, fields)
+
+/** @returns The id of the pod, whose container port 80 is published */
+export async function runPodSandbox(containerd, name, hostPort) {
+  const ports = hostPort === undefined ? [] : [[5, portMapping({ hostPort, containerPort: 80 })]]
+  const answer = await callOf(containerd)('RunPodSandbox', [[1, [[1, metadata(name)], [2, name], ...ports, [8, []]]]])
+  return text(answer[1][0])
+}
+
+export async function stopPodSandbox(containerd, id) {
+  for (const method of ['StopPodSandbox', 'RemovePodSandbox']) await callOf(containerd)(method, [[1, id]])
+}
+
 export async function cri(containerd) {
-  const call = (method, fields = []) => containerd.client.call(`${RUNTIME}/${method}`, fields)
-  const runPod = async (name, hostPort) => {
-    const ports = hostPort === undefined ? [] : [[5, portMapping({ hostPort, containerPort: 80 })]]
-    const answer = await call('RunPodSandbox', [[1, [[1, metadata(name)], [2, name], ...ports, [8, []]]]])
-    return text(answer[1][0])
-  }
+  const call = callOf(containerd)
+  const runPod = (name, hostPort) => runPodSandbox(containerd, name, hostPort)
   const stop = (id) => call('StopPodSandbox', [[1, id]])
   const remove = (id) => call('RemovePodSandbox', [[1, id]])
   const status = async (id) => decodeStatus(await call('PodSandboxStatus', [[1, id]]))

@@ -4,6 +4,7 @@ import { conclude, detachAll, PLUGIN, RECORDER, RECORDING_PLUGIN, section, skip,
 import { cri, ctr, startContainerd } from './containerd.mjs'
 import { makeImage } from './image.mjs'
 import { libcni } from './libcni.mjs'
+import { linksWithContainerd, linksWithPodman } from './links.mjs'
 import { ociHook } from './oci-hook.mjs'
 import { podman } from './podman.mjs'
 
@@ -11,6 +12,7 @@ const PROGRAMS = {
   podman: ['podman', 'runc'],
   ctr: ['containerd', 'ctr', 'runc'],
   cri: ['containerd', 'ctr', 'runc'],
+  links: ['containerd', 'ctr', 'runc'],
   libcni: ['go'],
   hook: ['runc'],
 }
@@ -37,7 +39,10 @@ mkdirSync(RECORDER)
 writeFileSync(`${RECORDER}/tsnet`, RECORDING_PLUGIN, { mode: 0o755 })
 const image = makeImage()
 
-await suite('podman', () => podman(image))
+await suite('podman', async () => {
+  await podman(image)
+  await linksWithPodman(image)
+})
 let containerd
 const withContainerd = async (act) => {
   containerd ??= await startContainerd(image)
@@ -45,6 +50,7 @@ const withContainerd = async (act) => {
 }
 await suite('ctr', () => withContainerd(ctr))
 await suite('cri', () => withContainerd(cri))
+await suite('links', () => withContainerd(linksWithContainerd))
 await containerd?.stop()
 await suite('libcni', libcni)
 await suite('hook', ociHook)

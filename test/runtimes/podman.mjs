@@ -49,13 +49,15 @@ const linkOf = (name, ifname) => pod('exec', name, 'ip', 'address', 'show', 'dev
 const addressOf = (name, network = 'web') => inspect(name, `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`)
 const attached = () => JSON.stringify(attachments(), undefined, 1)
 
+/** podman as it is set up here. @returns Ways to call it */
+export function withPodman(image) {
+  setUp(image)
+  return { pod, start, remove, tryPod: (...argv) => tryRun(['podman', ...argv], ENV) }
+}
+
 export async function podman(image) {
-  mkdirSync('/etc/containers', { recursive: true })
-  writeFileSync('/etc/containers/policy.json', JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }))
-  writeFileSync(SETTINGS, settings(BIN))
-  writeFileSync(RECORDED.env.CONTAINERS_CONF, settings(RECORDER))
+  setUp(image)
   console.log(`  ${pod('--version')}, ${run(['runc', '--version']).split('\n')[0]}`)
-  pod('load', '-i', image)
   await networks()
   await firstContainer()
   await addresses()
@@ -64,6 +66,14 @@ export async function podman(image) {
   await ends()
   await sideBySide()
   await otherRuntime()
+}
+
+function setUp(image) {
+  mkdirSync('/etc/containers', { recursive: true })
+  writeFileSync('/etc/containers/policy.json', JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }))
+  writeFileSync(SETTINGS, settings(BIN))
+  writeFileSync(RECORDED.env.CONTAINERS_CONF, settings(RECORDER))
+  pod('load', '-i', image)
 }
 
 async function networks() {
