@@ -9,6 +9,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { isLinkLocal } from '../plan/network.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
 import type { UndoStack } from '../plan/undo.ts'
+import { isMacSet } from '../sys/link-address.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
 import { formatPrefix, type IpPrefix, prefixesOverlap } from '../wire/ip-address.ts'
@@ -22,6 +23,8 @@ export interface BridgeWish {
   /** Bytes; counts only for a bridge that is made. */
   readonly mtu?: number
   readonly vlanFiltering: boolean
+  /** Whether its MAC address must stay, though another program has made it: the kernel takes the lowest of the ports' unless one is set. */
+  readonly pinned: boolean
 }
 
 /** Held while a bridge gets a port, an address, or is deleted for want of ports. The state folder exists by then. */
@@ -53,6 +56,9 @@ export function ensureBridge(
   if (bridge === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the bridge "${name}": it has vanished`)
   if (wish.vlanFiltering && bridge.linkinfo?.bridge?.vlanFiltering !== 1) throw withoutFiltering(name)
   if ((bridge.flags & IFF_UP) === 0) setBridgeUp(host, name)
+  // Not each time: neighbours are forgotten when it is set.
+  if (wish.pinned && bridge.address !== undefined && !isMacSet(name))
+    changeLink(host, `keep the MAC address of "${name}"`, { id: bridge.index, link: { address: bridge.address } })
   return bridge
 }
 
@@ -67,7 +73,7 @@ export function ensurePromiscuous(host: NetlinkSocket, { index, ifname, flags }:
  * @throws TsnetError TSNET_BRIDGE, CNI code 7, when one is in the way
  */
 export function ensureGatewayAddresses(host: NetlinkSocket, link: ObservedLink, { addresses, force, undo }: GatewayWish): void {
-  const { index, ifname = '', address: mac } = link
+  const { index, ifname = '' } = link
   if (addresses.some(({ address }) => address.family === 6)) ensureSysctl(`net/ipv6/conf/${ifname}/disable_ipv6`, '0')
   for (const wanted of addresses) {
     const present = addressesOf(host, index)
@@ -76,8 +82,6 @@ export function ensureGatewayAddresses(host: NetlinkSocket, link: ObservedLink, 
     if (obstacles[0] !== undefined && !force) throw addressInTheWay(ifname, obstacles[0], wanted)
     for (const other of obstacles) if (deleteAddress(host, index, other)) undo.push('bridge address', () => ensureAddress(host, index, other))
     if (ensureAddress(host, index, wanted)) undo.push('bridge address', () => deleteAddress(host, index, wanted))
-    // Made by another program it might have the lowest of its ports' MAC addresses, and change it under its neighbours: one that is set stays.
-    if (mac !== undefined) changeLink(host, `keep the MAC address of "${ifname}"`, { id: index, link: { address: mac } })
   }
 }
 

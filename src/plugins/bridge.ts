@@ -96,7 +96,7 @@ function plugIn(site: VethSite, config: BridgeConfig, mac: Uint8Array): Plugged 
   const { bridge: name, vlan, isGateway } = config
   const mtu = config.mtu === undefined ? {} : { mtu: config.mtu }
   using _lock = lockBridges(state)
-  const device = ensureBridge(host, { name, vlanFiltering: hasVlans(config), ...mtu }, { state, undo })
+  const device = ensureBridge(host, { name, vlanFiltering: hasVlans(config), pinned: isGateway, ...mtu }, { state, undo })
   const end = connectPair(site, { bridgeIndex: device.index, mac, ...mtu })
   if (vlan === undefined || !isGateway) return { device, end, vlanGateway: undefined }
   note({ vlanGateway: { bridge: name, vlan } })
@@ -170,7 +170,7 @@ function resultOf({ owner, netns }: VethSite, config: BridgeConfig, { end, mac, 
     ...(vlanGateway === undefined ? [] : [{ name: vlanGateway.ifname ?? '', mac: macToText(vlanGateway.address ?? new Uint8Array()) }]),
   ]
   if (leased === undefined) return { interfaces, ips: [], routes: [], dns: {} }
-  return { ...leased, interfaces, ips: leased.ips.map((ip) => ({ ...ip, interface: CONTAINER })) }
+  return { ...leased, interfaces, ips: leased.ips.map((ip) => ({ interface: CONTAINER, ...ip })) }
 }
 
 /** Names what a kernel lacks that refuses a VLAN. */

@@ -69,7 +69,7 @@ function connect(site: VethSite, config: VethConfig, ipam: Ipam): Result {
     { name: end.name, mac: end.mac, mtu },
     { name: owner.ifname, mac: macToText(mac), mtu, sandbox: netns.path },
   ]
-  const result = { ...leased, interfaces, ips: leased.ips.map((ip) => ({ ...ip, interface: CONTAINER })) }
+  const result = { ...leased, interfaces, ips: leased.ips.map((ip) => ({ interface: CONTAINER, ...ip })) }
   const told = tellable(result, config, request)
   ensureForwarding(
     host,
