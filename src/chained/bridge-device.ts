@@ -27,6 +27,11 @@ export interface BridgeWish {
   readonly pinned: boolean
 }
 
+interface BridgeContext {
+  readonly state: StateFolder
+  readonly undo: UndoStack
+}
+
 /** Held while a bridge gets a port, an address, or is deleted for want of ports. The state folder exists by then. */
 export function lockBridges({ root, patience }: StateFolder): FileLock {
   return lockFile(join(root, 'chained', 'bridge.lock'), { timeoutMs: patience?.lockTimeoutMs ?? LOCK_TIMEOUT_MS })
@@ -37,25 +42,26 @@ export function lockBridges({ root, patience }: StateFolder): FileLock {
  * @returns The bridge, up
  * @throws TsnetError TSNET_BRIDGE, CNI code 7, for a link of another kind, or a bridge without VLANs; TSNET_NO_VLAN_FILTERING, CNI code 50
  */
-export function ensureBridge(
-  host: NetlinkSocket,
-  wish: BridgeWish,
-  context: { readonly state: StateFolder; readonly undo: UndoStack },
-): ObservedLink {
+export function ensureBridge(host: NetlinkSocket, wish: BridgeWish, { state, undo }: BridgeContext): ObservedLink {
   const { name } = wish
   if (findBridge(host, name) === undefined && makeBridge(host, wish)) {
-    context.undo.push(`bridge "${name}"`, () => {
-      using _lock = lockBridges(context.state)
-      deleteUnusedBridge(host, name)
+    undo.push(`bridge "${name}"`, () => {
+      using _lock = lockBridges(state)
+      if (isUnused(host, name)) deleteBridge(host, name)
     })
     // It has no neighbours yet that could have an address of its own: without waiting, the gateway is there at once.
     ensureSysctl(`net/ipv6/conf/${name}/accept_dad`, '0')
   }
-  ensureSysctl(`net/ipv6/conf/${name}/accept_ra`, '0')
+  const acceptRa = `net/ipv6/conf/${name}/accept_ra`
+  const former = ensureSysctl(acceptRa, '0')
+  if (former !== undefined) undo.push(acceptRa, () => ensureSysctl(acceptRa, former))
   const bridge = findBridge(host, name)
   if (bridge === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the bridge "${name}": it has vanished`)
   if (wish.vlanFiltering && bridge.linkinfo?.bridge?.vlanFiltering !== 1) throw withoutFiltering(name)
-  if ((bridge.flags & IFF_UP) === 0) setBridgeUp(host, name)
+  if ((bridge.flags & IFF_UP) === 0) {
+    undo.push(`"${name}" up`, () => isUnused(host, name) && changeLink(host, `set the bridge "${name}" down`, { id: name, up: false }))
+    setBridgeUp(host, name)
+  }
   // Not each time: neighbours are forgotten when it is set.
   if (wish.pinned && bridge.address !== undefined && !isMacSet(name))
     changeLink(host, `keep the MAC address of "${name}"`, { id: bridge.index, link: { address: bridge.address } })
@@ -102,9 +108,9 @@ function makeBridge(host: NetlinkSocket, wish: BridgeWish): boolean {
 }
 
 /** Another container may have come to it meanwhile. */
-function deleteUnusedBridge(host: NetlinkSocket, name: string): void {
+function isUnused(host: NetlinkSocket, name: string): boolean {
   const bridge = findBridge(host, name)
-  if (bridge !== undefined && listLinks(host).every(({ master }) => master !== bridge.index)) deleteBridge(host, name)
+  return bridge !== undefined && listLinks(host).every(({ master }) => master !== bridge.index)
 }
 
 /** Of IPv4 there is one; those of IPv6 stand side by side unless their subnets overlap. */

@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ADDRESSES, addressIn, type CniCall, type CniDocument, type Container, type Host, hostTest } from './host.ts'
+import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertSame, snapshot, stateFiles } from './state.ts'
 
 const BRIDGE = join(process.cwd(), 'dist/bin/bridge')
 const CNI_PATH = `${join(process.cwd(), 'dist/bin')}:/usr/lib/cni`
+/** Each costs two calls of the plugin under a tracer. */
+const KILL_POINTS = 9
 const IPAM = {
   type: 'host-local',
   dataDir: '/run/leases',
@@ -90,7 +93,9 @@ hostTest('bridge: ADD is all or nothing', (host) => {
   assert.equal(host.cni('ADD', call({ netns, conf: { ...CONF, ipam: full } })).status, 1)
   assert.deepEqual(links(host).sort(), ['lo', 'uplink'])
   // The last step fails: the bridge has an address that is in the way.
-  host.sh('ip link add br-net type bridge; ip addr add 10.51.0.1/24 dev br-net')
+  host.sh(`
+    ip link add br-net type bridge; ip addr add 10.51.0.1/24 dev br-net; ip link set br-net up
+    ip link add port type veth peer name far; ip link set port up master br-net`)
   refuse(CONF, 7)
   assert.deepEqual(leases(host), [])
   assert.doesNotMatch(masquerading(host) + nft(host), /CNI-|cni-br/)
@@ -175,4 +180,22 @@ hostTest('bridge: an interface may stay down, and isolated ports do not reach ea
   await first.container.talker.serve({ protocol: 'tcp', address: addressIn(first.result, 4), port: 80 }, 'c1')
   assert.equal((await host.talker.ask({ protocol: 'tcp', address: addressIn(first.result, 4), port: 80 })).name, 'c1')
   assert.notEqual(second.container.run(['ping', '-c', '1', '-W', '0.3', addressIn(first.result, 4)]).status, 0)
+})
+
+hostTest('bridge: DEL takes back an ADD that was killed at any call', (host, t) => {
+  const wish = call({ netns: host.container('c1') })
+  host.mustCni('ADD', wish)
+  host.mustCni('DEL', wish)
+  const points = pointsOf(host, wish)
+  host.mustCni('DEL', wish)
+  const before = snapshot(host)
+  let killed = 0
+  for (const point of spread(points, KILL_POINTS)) {
+    if (addKilledAt(host, wish, point)) killed++
+    host.mustCni('DEL', call())
+    assertSame(snapshot(host), before, `${point.syscall} ${point.when}`)
+    assertNothingOf(host)
+  }
+  assert.ok(killed > KILL_POINTS / 2, `only ${killed} ADDs were killed`)
+  t.diagnostic(`killed at ${killed} of ${points.length} calls`)
 })
