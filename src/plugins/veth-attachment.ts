@@ -66,7 +66,7 @@ export interface VethType {
 
 /** @param connect Makes everything; what it does is on the undo stack. @throws TsnetError; then nothing is left of it */
 export function addVeth(type: VethType, request: PluginRequest, connect: (site: VethSite) => Result): Result {
-  const { environment, context, config } = request
+  const { environment, context } = request
   const owner = ownerOf(request)
   using netns = openContainerNetns(environment, context)
   using container = within(netns, openRtnetlink)
