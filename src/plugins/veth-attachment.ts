@@ -114,6 +114,7 @@ export function collectVeths(type: VethType, request: PluginRequest): void {
   const { config, environment } = request
   const valid = parseValidAttachments(config.raw)
   if (valid === undefined) return
+  const ipam = ipamOf(request)
   const errors = new Attempts()
   const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
   const stale = bookOf(type, request)
@@ -122,7 +123,7 @@ export function collectVeths(type: VethType, request: PluginRequest): void {
   for (const { containerID, ifname } of stale)
     errors.try(() => delVeth(type, { ...request, environment: { ...environment, command: 'DEL', containerID, ifname, netns: '' } }))
   if (field(config.raw, 'ipMasq') === true) errors.try(() => collectMasquerade(config.name, valid))
-  errors.try(() => ipamOf(request)?.gc())
+  errors.try(() => ipam?.gc())
   errors.finish(`Cannot collect the garbage of network "${config.name}"`)
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { answered, startAgent } from './agent-process.ts'
 import { ADDRESSES, addressIn, type CniCall, type CniDocument, type Container, type Host, hostTest } from './host.ts'
 import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertSame, snapshot, stateFiles } from './state.ts'
@@ -198,4 +199,20 @@ hostTest('bridge: DEL takes back an ADD that was killed at any call', (host, t) 
   }
   assert.ok(killed > KILL_POINTS / 2, `only ${killed} ADDs were killed`)
   t.diagnostic(`killed at ${killed} of ${points.length} calls`)
+})
+
+hostTest('bridge: the agent serves it, also a DEL without namespace, and leaves the IPAM programs of strangers to one shot', async (host) => {
+  const agent = await startAgent(host)
+  attach(host, 'c1')
+  host.exec(['ip', 'netns', 'del', 'c1'])
+  host.mustCni('DEL', call({ netns: '/run/netns/c1' }))
+  assert.equal(answered(host), 2)
+  assertNothingOf(host)
+  host.sh('mkdir /run/strange; ln -s /usr/lib/cni/host-local /run/strange/strange')
+  const conf = { ...CONF, cniVersion: '1.0.0', ipam: { ...IPAM, type: 'strange' } }
+  attach(host, 'c2', { conf, env: { CNI_PATH: '/run/strange' } })
+  host.mustCni('DEL', call({ id: 'c2', conf, env: { CNI_PATH: '/run/strange' } }))
+  assert.equal(answered(host), 2)
+  assertNothingOf(host)
+  await agent.stop()
 })
