@@ -1,4 +1,5 @@
 /** The bridge of type `bridge`: made by the first container that needs it, shared by all, deleted by nobody but an ADD that fails. */
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { addressesOf, deleteAddress, ensureAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, findBridge, setBridgeUp } from '../bridge/bridge.ts'
@@ -57,7 +58,7 @@ export function ensureBridge(host: NetlinkSocket, wish: BridgeWish, { state, und
   if (former !== undefined) undo.push(acceptRa, () => ensureSysctl(acceptRa, former))
   const bridge = findBridge(host, name)
   if (bridge === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the bridge "${name}": it has vanished`)
-  if (wish.vlanFiltering && bridge.linkinfo?.bridge?.vlanFiltering !== 1) throw withoutFiltering(name)
+  if (wish.vlanFiltering) refuseWithoutFiltering(bridge, name)
   if ((bridge.flags & IFF_UP) === 0) {
     undo.push(`"${name}" up`, () => isUnused(host, name) && changeLink(host, `set the bridge "${name}" down`, { id: name, up: false }))
     setBridgeUp(host, name)
@@ -66,6 +67,17 @@ export function ensureBridge(host: NetlinkSocket, wish: BridgeWish, { state, und
   if (wish.pinned && bridge.address !== undefined && !isMacSet(name))
     changeLink(host, `keep the MAC address of "${name}"`, { id: bridge.index, link: { address: bridge.address } })
   return bridge
+}
+
+/**
+ * Makes a bridge for a moment where there is none yet, since the kernel tells no other way.
+ * @throws TsnetError TSNET_BRIDGE, CNI code 7, for a link of another kind, or a bridge without VLANs; TSNET_NO_VLAN_FILTERING, CNI code 50
+ */
+export function ensureVlansAvailable(host: NetlinkSocket, name: string): void {
+  const bridge = findBridge(host, name)
+  if (bridge !== undefined) return refuseWithoutFiltering(bridge, name)
+  const trial = `tsn${randomBytes(6).toString('hex')}`
+  if (makeBridge(host, { name: trial, vlanFiltering: true })) deleteBridge(host, trial)
 }
 
 /** @throws KernelError */
@@ -98,7 +110,7 @@ export interface GatewayWish {
 }
 
 /** The kernel has an explicit refusal for VLANs that it does not know. */
-function makeBridge(host: NetlinkSocket, wish: BridgeWish): boolean {
+function makeBridge(host: NetlinkSocket, wish: Omit<BridgeWish, 'pinned'>): boolean {
   try {
     return createBridge(host, { ...wish, mac: randomMac() })
   } catch (error) {
@@ -128,8 +140,9 @@ export function noVlanFiltering(cause: unknown): TsnetError {
   })
 }
 
-function withoutFiltering(name: string): TsnetError {
-  return new TsnetError('TSNET_BRIDGE', `Cannot use the bridge "${name}" for VLANs: it lets frames of all VLANs pass to all ports`, {
+function refuseWithoutFiltering({ linkinfo }: ObservedLink, name: string): void {
+  if (linkinfo?.bridge?.vlanFiltering === 1) return
+  throw new TsnetError('TSNET_BRIDGE', `Cannot use the bridge "${name}" for VLANs: it lets frames of all VLANs pass to all ports`, {
     cniCode: CNI_CODE.invalidConfig,
     hint: `ip link set ${name} type bridge vlan_filtering 1, or give another name as "bridge"`,
   })

@@ -1,8 +1,9 @@
 /** STATUS of type `bridge`: whether an ADD could succeed. */
 import { findBridge } from '../bridge/bridge.ts'
+import { ensureVlansAvailable } from '../chained/bridge-device.ts'
 import { ensureGuardAvailable } from '../nat/source-guard/guard.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { parseBridgeConfig } from './bridge-config.ts'
+import { hasVlans, parseBridgeConfig } from './bridge-config.ts'
 import type { PluginRequest } from './plugin.ts'
 import { vethStatus } from './veth-status.ts'
 
@@ -10,7 +11,8 @@ import { vethStatus } from './veth-status.ts'
 export function bridgeStatus(request: PluginRequest): void {
   const config = parseBridgeConfig(request.config, request.environment.args)
   using host = openRtnetlink()
-  findBridge(host, config.bridge)
+  if (hasVlans(config)) ensureVlansAvailable(host, config.bridge)
+  else findBridge(host, config.bridge)
   if (config.spoofCheck) ensureGuardAvailable()
   vethStatus(request, config)
 }

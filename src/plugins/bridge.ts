@@ -19,7 +19,7 @@ import { checkBridge } from './bridge-check.ts'
 import { type BridgeConfig, DEFAULT_BRIDGE, hasVlans, parseBridgeConfig, vlansOf } from './bridge-config.ts'
 import { gatewayPrefixes, withGateways } from './bridge-gateway.ts'
 import { bridgeStatus } from './bridge-status.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
+import { type Ipam, ipamOf, refuseResident } from './ipam.ts'
 import type { Plugin } from './plugin.ts'
 import {
   addVeth,
@@ -42,6 +42,7 @@ export const bridge: Plugin = {
   add: (request) => {
     const ipam = ipamOf(request)
     const config = parseBridgeConfig(request.config, request.environment.args)
+    if (config.detectDuplicates) refuseResident(request.context, 'the detection of duplicate addresses')
     return addVeth(BRIDGE, request, (site) => connect(site, config, ipam))
   },
   del: (request) => delVeth(BRIDGE, request),

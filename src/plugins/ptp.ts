@@ -1,10 +1,11 @@
 /** Type `ptp`: each container is alone on a link with the host, which routes. */
 import { addressesOf } from '../bridge/address.ts'
-import { macToText, randomMac } from '../bridge/mac.ts'
+import { macToBytes, macToText, randomMac } from '../bridge/mac.ts'
 import { routesOf } from '../bridge/route.ts'
 import { configureLink } from '../chained/container-link.ts'
 import { ensureForwarding } from '../chained/forwarding.ts'
 import { type Hop, routeThroughHost, routeToContainer, single } from '../chained/point-to-point.ts'
+import { requestedMac } from '../cni/capabilities.ts'
 import type { Result } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink } from '../netlink/rtnetlink.ts'
@@ -37,7 +38,8 @@ export const ptp: Plugin = {
   add: (request) => {
     const ipam = requiredIpam(request)
     const config = parseVethConfig(request.config.raw)
-    return addVeth(PTP, request, (site) => connect(site, config, ipam))
+    const mac = requestedMac(request.config)
+    return addVeth(PTP, request, (site) => connect(site, { ...config, mac: mac === undefined ? randomMac() : macToBytes(mac) }, ipam))
   },
   del: (request) => delVeth(PTP, request),
   check: (request) => checkVeth(request, parseVethConfig(request.config.raw), hostProblems),
@@ -51,10 +53,9 @@ export const ptp: Plugin = {
 const PTP: VethType = { name: 'ptp', mayHaveMade: ({ master }) => master === undefined, disconnect: () => {} }
 
 /** Forwarding comes last: it is the host's, and need not be taken back. */
-function connect(site: VethSite, config: VethConfig, ipam: Ipam): Result {
+function connect(site: VethSite, config: VethConfig & { readonly mac: Uint8Array }, ipam: Ipam): Result {
   const { container, host, netns, owner, request } = site
-  const { mtu = ETHERNET_MTU } = config
-  const mac = randomMac()
+  const { mtu = ETHERNET_MTU, mac } = config
   const end = connectPair(site, { mac, ...(config.mtu !== undefined && { mtu }) })
   const leased = lease(site, ipam)
   const hops = hopsOf(leased)

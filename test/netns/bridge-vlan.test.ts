@@ -74,5 +74,6 @@ hostTest('bridge: a kernel without VLANs on bridges is named as the reason, and 
   const { status, json } = host.cni('ADD', call({ netns: host.container('c1'), conf: conf({ vlan: 100 }) }))
   if (status === 0) return assert.equal(json.interfaces?.length, 3)
   assert.equal(json.code, 50, json.msg)
+  assert.equal(host.cni('STATUS', call({ conf: conf({ vlan: 100 }) })).json.code, 50)
   assert.equal(host.run(['ip', 'link', 'show', 'br-net']).status, 1)
 })

@@ -16,7 +16,11 @@ const call = (more: CniCall = {}): CniCall => ({ conf: CONF, ...more, program: P
 
 hostTest('ptp: containers reach host, each other and far machines at once, with both families', async (host) => {
   const [first, second] = [host.container('c1'), host.container('c2')]
-  const [result, other] = [host.mustCni('ADD', call({ netns: first })), host.mustCni('ADD', call({ id: 'c2', netns: second }))]
+  const [result, other] = [
+    host.mustCni('ADD', call({ netns: first, runtimeConfig: { mac: '02:11:22:33:44:55' } })),
+    host.mustCni('ADD', call({ id: 'c2', netns: second })),
+  ]
+  assert.match(first.exec(['ip', 'link', 'show', 'eth0']), /02:11:22:33:44:55/)
   for (const family of [4, 6] as const) {
     const address = addressIn(result, family)
     host.exec(['ping', '-c', '1', '-W', '1', address])
