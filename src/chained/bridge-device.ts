@@ -1,7 +1,7 @@
 /** The bridge of type `bridge`: made by the first container that needs it, shared by all, deleted by nobody but an ADD that fails. */
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import { addressesOf, deleteAddress, ensureAddress } from '../bridge/address.ts'
+import { addressesOf, deleteAddress, ensureAddress, waitForAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, findBridge, setBridgeUp } from '../bridge/bridge.ts'
 import { randomMac } from '../bridge/mac.ts'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
@@ -99,7 +99,9 @@ export function ensureGatewayAddresses(host: NetlinkSocket, link: ObservedLink, 
     const obstacles = present.filter((other) => isInTheWay(other, wanted))
     if (obstacles[0] !== undefined && !force) throw addressInTheWay(ifname, obstacles[0], wanted)
     for (const other of obstacles) if (deleteAddress(host, index, other)) undo.push('bridge address', () => ensureAddress(host, index, other))
-    if (ensureAddress(host, index, wanted)) undo.push('bridge address', () => deleteAddress(host, index, wanted))
+    if (!ensureAddress(host, index, wanted)) continue
+    undo.push('bridge address', () => deleteAddress(host, index, wanted))
+    waitForAddress(host, wanted.address)
   }
 }
 

@@ -1,5 +1,5 @@
 /** Addresses and routes of a pair whose ends are the only two on their link: the host answers for the whole subnet as its gateway. */
-import { ensureAddress } from '../bridge/address.ts'
+import { ensureAddress, waitForAddress } from '../bridge/address.ts'
 import { ensureRoute } from '../bridge/route.ts'
 import { removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -33,6 +33,7 @@ export function routeThroughHost(container: NetlinkSocket, index: number, hops: 
 export function routeToContainer(host: NetlinkSocket, index: number, hops: readonly Hop[]): void {
   for (const { address, gateway } of hops) {
     ensureAddress(host, index, single(gateway))
+    waitForAddress(host, gateway)
     ensureRoute(host, index, { destination: single(address.address), ...(gateway.family === 4 && { scope: RT_SCOPE_HOST }) })
   }
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { answered, startAgent } from './agent-process.ts'
 import { ADDRESSES, addressIn, type CniCall, type CniDocument, type Container, type Host, hostTest } from './host.ts'
 import { addKilledAt, pointsOf, spread } from './kill.ts'
+import { eventually } from './machine.ts'
 import { assertSame, snapshot, stateFiles } from './state.ts'
 
 const BRIDGE = join(process.cwd(), 'dist/bin/bridge')
@@ -60,7 +61,7 @@ hostTest('bridge: an address is announced and reachable as soon as ADD returns',
   }
 })
 
-hostTest('bridge: DEL works without namespace, without prevResult, with a stale path and twice', (host) => {
+hostTest('bridge: DEL works without namespace, without prevResult, with a stale path and twice', async (host) => {
   for (const [id, netns] of [
     ['c1', ''],
     ['c2', '/run/netns/none'],
@@ -72,6 +73,15 @@ hostTest('bridge: DEL works without namespace, without prevResult, with a stale 
     assertNothingOf(host)
   }
   host.mustCni('DEL', call({ id: 'never', netns: '' }))
+  // What the reference plugin made, whose namespace is gone.
+  const conf = { ...CONF, cniVersion: '1.0.0' }
+  const program = '/usr/lib/cni/bridge'
+  host.mustCni('ADD', { id: 'c4', netns: host.container('c4'), conf, program, env: { CNI_PATH: '/usr/lib/cni' } })
+  assert.match(masquerading(host) + nft(host), /CNI-[^]*cni-br-iface-c4/)
+  host.exec(['ip', 'netns', 'del', 'c4'])
+  await eventually('the namespace is gone', () => links(host).length === 3)
+  host.mustCni('DEL', call({ id: 'c4', netns: '', conf }))
+  assertNothingOf(host)
 })
 
 hostTest('bridge: ADD is all or nothing', (host) => {
