@@ -77,7 +77,7 @@ hostTest('bridge: DEL works without namespace, without prevResult, with a stale 
   const conf = { ...CONF, cniVersion: '1.0.0' }
   const program = '/usr/lib/cni/bridge'
   host.mustCni('ADD', { id: 'c4', netns: host.container('c4'), conf, program, env: { CNI_PATH: '/usr/lib/cni' } })
-  assert.match(masquerading(host) + nft(host), /CNI-[^]*cni-br-iface-c4/)
+  assert.match(masquerading(host) + nft(host), /CNI-[\s\S]*cni-br-iface-c4/)
   host.exec(['ip', 'netns', 'del', 'c4'])
   await eventually('the namespace is gone', () => links(host).length === 3)
   host.mustCni('DEL', call({ id: 'c4', netns: '', conf }))
