@@ -19,8 +19,9 @@ import { checkBridge } from './bridge-check.ts'
 import { type BridgeConfig, DEFAULT_BRIDGE, hasVlans, parseBridgeConfig, vlansOf } from './bridge-config.ts'
 import { gatewayPrefixes, withGateways } from './bridge-gateway.ts'
 import { bridgeStatus } from './bridge-status.ts'
-import { type Ipam, ipamOf, refuseResident } from './ipam.ts'
+import { type Ipam, ipamOf } from './ipam.ts'
 import type { Plugin } from './plugin.ts'
+import { refuseResident } from './resident.ts'
 import {
   addVeth,
   collectVeths,
