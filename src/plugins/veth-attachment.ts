@@ -102,9 +102,12 @@ export function delVeth(type: VethType, request: PluginRequest): void {
   using host = openRtnetlink()
   const found = errors.try(() => (entry?.data.hostEnd === undefined ? findUnrecorded(type, request, { host, netns }) : undefined))
   const record = { ...unrecordedWishes(request), addresses: found?.addresses ?? [], ...entry?.data }
+  // A DHCP server is told over the link.
+  const early = ipam?.needsLink === true
+  if (early) errors.try(() => ipam.del())
   errors.try(() => found?.remove())
   takeBack(type, owner, { record, host, errors, state: request.context.state })
-  errors.try(() => ipam?.del())
+  if (!early) errors.try(() => ipam?.del())
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   book.remove(owner)
 }

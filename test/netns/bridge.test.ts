@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { answered, startAgent } from './agent-process.ts'
+import { givenByUdhcpd, startDaemon, startUdhcpd } from './dhcp-server.ts'
 import { ADDRESSES, addressIn, type CniCall, type CniDocument, type Container, type Host, hostTest } from './host.ts'
 import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { eventually } from './machine.ts'
@@ -225,4 +226,19 @@ hostTest('bridge: the agent serves it, also a DEL without namespace, and leaves 
   assert.equal(answered(host), 2)
   assertNothingOf(host)
   await agent.stop()
+})
+
+hostTest('bridge: a DHCP server on the bridge gives the address, and is told when it is free', async (host) => {
+  const server = await startUdhcpd(host, 600)
+  await startDaemon(host)
+  host.sh('ip link add br-net type bridge; ip link set br-net up; ip link set uplink master br-net')
+  const conf = { ...L2, macspoofchk: true, ipam: { type: 'dhcp' } }
+  const { container: netns, result } = attach(host, 'c1', { conf })
+  const address = addressIn(result, 4)
+  assert.ok((givenByUdhcpd(host, server).get(address) ?? 0) > 590)
+  netns.exec(['ping', '-c', '1', '-W', '1', ADDRESSES[4].outside])
+  assert.equal(host.cni('DEL', call({ netns, conf })).stderr, '')
+  await eventually('the server has the address back', () => givenByUdhcpd(host, server).get(address) === 0)
+  assert.doesNotMatch(nft(host), /cni-br-iface/)
+  assert.deepEqual(books(host), [])
 })
