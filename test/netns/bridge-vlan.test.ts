@@ -28,6 +28,8 @@ hostTest('bridge: a port is in the VLANs that the definition names, and CHECK lo
     [{ vlanTrunk: [{ minID: 200, maxID: 201 }, { id: 202 }, { id: 7 }] }, ['1*', '7t', '200t', '201t', '202t']],
     [{ vlan: 100, vlanTrunk: [{ minID: 99, maxID: 101 }] }, ['99t', '100*', '101t']],
   ]
+  host.mustCni('STATUS', call({ conf: conf({ vlan: 100 }) }))
+  assert.deepEqual(host.json<{ ifname: string }>('ip', '-j', 'link').length, 2, 'STATUS leaves a link')
   const netns = host.container('c1')
   for (const [keys, wanted] of cases) {
     const prevResult = host.mustCni('ADD', call({ netns, conf: conf(keys) }))

@@ -242,3 +242,23 @@ hostTest('bridge: a DHCP server on the bridge gives the address, and is told whe
   assert.doesNotMatch(nft(host), /cni-br-iface/)
   assert.deepEqual(books(host), [])
 })
+
+hostTest('bridge: ADDs at once make one bridge between them, and one that fails takes nothing from the others', async (host) => {
+  const ids = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6']
+  // The first host address of its subnet is not the gateway's that the others have.
+  const clash = { ...CONF, ipam: { ...IPAM, ranges: [[{ subnet: '10.51.0.0/24' }]] } }
+  const conf = (id: string) => (id === 'c3' ? clash : CONF)
+  const callOf = (id: string) => call({ id, netns: host.container(id), conf: conf(id) })
+  const calls = new Map(ids.map((id) => [id, callOf(id)]))
+  const outcomes = await Promise.all([...calls.values()].map((one) => host.cniAsync('ADD', one)))
+  const failed = ids.filter((_, i) => outcomes[i]?.status !== 0)
+  // Whose gateway came first stays: either the one is refused, or all the others are.
+  assert.ok(failed.join() === 'c3' || failed.length === ids.length - 1, `${failed}`)
+  for (const [i, { json }] of outcomes.entries()) {
+    if (failed.includes(ids[i] ?? '')) assert.equal(json.code, 7)
+    else for (const { address } of json.ips ?? []) host.exec(['ping', '-c', '1', '-W', '1', address.replace(/\/.*/, '')])
+  }
+  assert.equal(books(host).length, ids.length - failed.length)
+  await Promise.all([...calls.values()].map((one) => host.cniAsync('DEL', one)))
+  assertNothingOf(host)
+})
