@@ -22,8 +22,6 @@ import { vrf } from './vrf.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['bandwidth', bandwidth],
-  ['bridge', bridge],
-  ['ptp', ptp],
   ['dhcp', dhcp],
   ['dummy', dummy],
   ['firewall', firewall],

@@ -120,7 +120,7 @@ export class PluginList {
         ...(runtimeConfig && { runtimeConfig }),
         ...(this.#result && { prevResult: this.#result }),
         program: join(this.#folders[command], plugin.type),
-        env: { CNI_PATH: this.#folders[command] },
+        env: { CNI_PATH: `${this.#folders[command]}:${REFERENCE}` },
       })
       statuses.push(`${plugin.type} ${status}`)
       if (status !== 0) return { statuses, failed: json.msg !== undefined }

@@ -17,7 +17,6 @@ const PROBES = {
   ipvlan: kind('ipvlan'),
   dummy: kind('dummy'),
   vrf: kind('vrf'),
-  ipvlan: { argv: ['ip', 'link', 'add', 'name', 'probe', 'address', '02', 'type', 'ipvlan'], absent: /Unknown device type/ },
   'VLANs on bridges': { argv: ['sh', '-c', 'ip link add probe type bridge vlan_filtering 1 && ip link del probe'], absent: /not supported/ },
 } satisfies Readonly<Record<string, Probe>>
 
