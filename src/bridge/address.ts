@@ -1,9 +1,13 @@
 /** Addresses of an interface. */
 import { isErrno } from '../error.ts'
-import { addAddress, listAddresses, type ObservedAddress, removeAddress } from '../netlink/rtnetlink.ts'
+import { addAddress, isLocalAddress, listAddresses, type ObservedAddress, removeAddress } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import { now, sleep } from '../sys/time.ts'
 import { AF_INET, AF_INET6, IFA_F_NODAD, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
-import { addressFromBytes, addressToBytes, formatPrefix, type IpPrefix, lastAddress } from '../wire/ip-address.ts'
+import { addressFromBytes, addressToBytes, formatPrefix, type IpAddress, type IpPrefix, lastAddress } from '../wire/ip-address.ts'
+
+const LIMIT_MS = 1000
+const POLL_MS = 0.2
 
 /** Adds an address that is usable at once: without duplicate address detection. @returns false when the link had it */
 export function ensureAddress(rt: NetlinkSocket, index: number, prefix: IpPrefix): boolean {
@@ -13,6 +17,19 @@ export function ensureAddress(rt: NetlinkSocket, index: number, prefix: IpPrefix
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false
     throw error
+  }
+}
+
+/**
+ * Waits until the host takes packets for the address: for IPv6 a work queue of the kernel makes the route, on a busy machine long after
+ * the request is answered.
+ * @returns false when it did not happen within a second
+ */
+export function waitForAddress(rt: NetlinkSocket, { family, value }: IpAddress): boolean {
+  const bytes = addressToBytes({ family, value })
+  for (const deadline = now() + LIMIT_MS; ; sleep(POLL_MS)) {
+    if (isLocalAddress(rt, family === 4 ? AF_INET : AF_INET6, bytes)) return true
+    if (now() > deadline) return false
   }
 }
 

@@ -2,9 +2,10 @@
 import { changeLink, findLink, type LinkId } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { now, sleep } from '../sys/time.ts'
-import { BR_STATE_FORWARDING, type BridgePort } from '../wire/link.ts'
+import { BR_STATE_DISABLED, BR_STATE_FORWARDING, type BridgePort } from '../wire/link.ts'
 
 const FORWARDING_LIMIT_MS = 1000
+const CARRIER_LIMIT_MS = 3000
 const POLL_MS = 0.2
 
 /** Makes a link a port of the bridge with this index; it leaves the one that it was in. Its port options start anew. */
@@ -23,6 +24,19 @@ export function setBridgePort(rt: NetlinkSocket, name: string, port: BridgePort)
 /** @returns The port's options, or undefined when the link is no port of a bridge. */
 export function findBridgePort(rt: NetlinkSocket, id: LinkId): BridgePort | undefined {
   return findLink(rt, id)?.linkinfo?.bridgePort
+}
+
+/**
+ * Waits until the bridge has noticed the carrier of the port. Where spanning tree is on, it forwards frames only later.
+ * @returns false when it did not happen within three seconds
+ */
+export function waitForCarrier(rt: NetlinkSocket, id: LinkId): boolean {
+  const deadline = now() + CARRIER_LIMIT_MS
+  while ((findBridgePort(rt, id)?.state ?? BR_STATE_DISABLED) === BR_STATE_DISABLED) {
+    if (now() > deadline) return false
+    sleep(POLL_MS)
+  }
+  return true
 }
 
 /**

@@ -12,6 +12,8 @@ import type { Netns } from '../sys/netns.ts'
 
 const FORMAT = 1
 const SUFFIX = '.json'
+/** What a process that was killed has not come to rename. */
+const UNFINISHED = '.new'
 
 /** @typeParam T What the plugin type remembers. */
 export interface BookEntry<T> extends Owner {
@@ -43,12 +45,14 @@ export class AttachmentBook<T> {
   }
 
   remove(owner: Owner): void {
+    removeFile(`${this.#path(owner)}${UNFINISHED}`)
     removeFile(this.#path(owner))
   }
 
   /** @returns Whose entries there are in a network, readable or not. */
   owners(network: string): readonly Owner[] {
-    return namesIn(join(this.#folder(), network)).flatMap((name) => {
+    const names = namesIn(join(this.#folder(), network)).map((name) => (name.endsWith(UNFINISHED) ? name.slice(0, -UNFINISHED.length) : name))
+    return [...new Set(names)].flatMap((name) => {
       const colon = name.indexOf(':')
       if (colon < 0 || !name.endsWith(SUFFIX)) return []
       return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]

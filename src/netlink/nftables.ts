@@ -100,6 +100,24 @@ export function listElements(nft: NetlinkSocket, table: TableId, set: string): r
   return nft.dump(request, (message) => decodeNftables(message.body, nftables.elements).elements ?? []).flat()
 }
 
+/** A rule as the kernel tells it: `handle` names it in a deletion. */
+export type ObservedRule = Infer<typeof nftables.rule>
+
+/** @param chain Only this one's. @returns The rules of a table, in order; none when there is no such table or chain */
+export function listRules(nft: NetlinkSocket, table: TableId, chain: string): readonly ObservedRule[] {
+  const { family, name } = identify(table)
+  const request = nftRequest(`list the rules of "${name}"`, NFT_MSG.GETRULE, { table: nftables.rule, value: { table: name, chain }, family })
+  // Kernels differ in whether they tell the rules of other chains too.
+  return nft.dump(request, (message) => decodeNftables(message.body, nftables.rule)).filter((rule) => rule.table === name && rule.chain === chain)
+}
+
+export function hasChain(nft: NetlinkSocket, table: TableId, chain: string): boolean {
+  const { family, name } = identify(table)
+  const value = { table: name, name: chain }
+  const request = nftRequest(`look up the chain "${chain}"`, NFT_MSG.GETCHAIN, { table: nftables.chain, value, family })
+  return nft.find(request, constants.errno.ENOENT, () => true) === true
+}
+
 /** @returns The chain of every rule of a table, in order. */
 export function listRuleChains(nft: NetlinkSocket, table: TableId): readonly string[] {
   const { family, name } = identify(table)

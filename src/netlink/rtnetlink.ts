@@ -18,8 +18,8 @@ import {
   RTM_NEWLINK,
 } from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../wire/netlink-message.ts'
-import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from '../wire/route.ts'
-import { NETLINK_ROUTE, NetlinkSocket } from './socket.ts'
+import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_LOCAL } from '../wire/route.ts'
+import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts'
 
 export type ObservedLink = LinkHeader & Link
 export type ObservedAddress = AddressHeader & Address
@@ -140,9 +140,12 @@ export function listRoutes(rt: NetlinkSocket, family: number): readonly Observed
 
 /** @returns The index of the link by which the kernel would send to an address. @throws KernelError ENETUNREACH when by none */
 export function outputLinkTo(rt: NetlinkSocket, family: number, destination: Uint8Array): number | undefined {
-  const header = { family, destinationLength: 8 * destination.length, table: 0, protocol: 0, scope: 0, type: 0 }
-  const request = { operation: 'look up the route', type: RTM_GETROUTE, body: (w: ByteWriter) => encodeRoute(w, header, { destination }) }
-  return rt.find(request, -1, (m) => decodeRoute(m.body).attributes.outputIndex)
+  return rt.find(routeTo(family, destination), -1, (m) => decodeRoute(m.body).attributes.outputIndex)
+}
+
+/** @returns Whether packets to an address are for this host itself. */
+export function isLocalAddress(rt: NetlinkSocket, family: number, destination: Uint8Array): boolean {
+  return rt.find(routeTo(family, destination), constants.errno.ENETUNREACH, (m) => decodeRoute(m.body).type) === RTN_LOCAL
 }
 
 /** @throws KernelError EEXIST when there is one to the same destination, ENETUNREACH when its gateway is on no link */
@@ -179,6 +182,11 @@ export function addFibRule(rt: NetlinkSocket, operation: string, rule: ObservedF
 /** @returns Whether there was such a rule. */
 export function removeFibRule(rt: NetlinkSocket, operation: string, rule: ObservedFibRule): boolean {
   return unlessGone(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
+}
+
+function routeTo(family: number, destination: Uint8Array): Request {
+  const header = { family, destinationLength: 8 * destination.length, table: 0, protocol: 0, scope: 0, type: 0 }
+  return { operation: 'look up the route', type: RTM_GETROUTE, body: (w) => encodeRoute(w, header, { destination }) }
 }
 
 function header(id: LinkId): LinkHeader {

@@ -17,6 +17,8 @@ const IN_PROCESS: ReadonlyMap<string, Plugin> = new Map([
 
 /** The verbs of the plugin that `ipam.type` names, for one request. */
 export interface Ipam {
+  /** Whether DEL is best asked while the interface is there. */
+  readonly needsLink?: boolean
   /** @throws TsnetError; then nothing is taken */
   add(): Result
   del(): void
@@ -31,7 +33,7 @@ export function ipamOf(request: PluginRequest): Ipam | undefined {
   if (type === undefined) return undefined
   const plugin = IN_PROCESS.get(type)
   if (type === 'dhcp') refuseResident(request.context, 'a DHCP server')
-  return plugin === undefined ? foreign(type, request) : bound(plugin, request)
+  return { ...(plugin === undefined ? foreign(type, request) : bound(plugin, request)), needsLink: type === 'dhcp' }
 }
 
 function bound(plugin: Plugin, request: PluginRequest): Ipam {

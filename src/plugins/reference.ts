@@ -1,5 +1,6 @@
 /** All plugin types: tsnet's own, and those of containernetworking/plugins. */
 import { bandwidth } from './bandwidth.ts'
+import { bridge } from './bridge.ts'
 import { dhcp } from './dhcp.ts'
 import { dummy } from './dummy.ts'
 import { firewall } from './firewall.ts'
@@ -9,6 +10,7 @@ import { ipvlan } from './ipvlan.ts'
 import { macvlan } from './macvlan.ts'
 import type { FindPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
+import { ptp } from './ptp.ts'
 import { findOwnPlugin } from './registry.ts'
 import { sbr } from './sbr.ts'
 import { staticAddresses } from './static.ts'
@@ -34,6 +36,8 @@ const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['tuning', tuning],
   ['vlan', vlan],
   ['vrf', vrf],
+  ['bridge', bridge],
+  ['ptp', ptp],
 ])
 
 /** An entry that was installed under a name of its own is what the configuration says. */

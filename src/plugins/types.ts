@@ -6,6 +6,7 @@ export const OWN_TYPES = ['tsnet', 'loopback'] as const
 /** Those of containernetworking/plugins that the program takes the place of, beside loopback. */
 export const REFERENCE_TYPES = [
   'bandwidth',
+  'bridge',
   'dhcp',
   'dummy',
   'firewall',
@@ -14,6 +15,7 @@ export const REFERENCE_TYPES = [
   'ipvlan',
   'macvlan',
   'portmap',
+  'ptp',
   'sbr',
   'static',
   'tap',

@@ -32,7 +32,8 @@ export const IFF_ALLMULTI = 0x200
 export const AF_UNSPEC = 0
 /** @see include/uapi/linux/rtnetlink.h */
 export const RTEXT_FILTER_SKIP_STATS = 1 << 3
-/** Port state of a bridge. @see include/uapi/linux/if_bridge.h */
+/** Port states of a bridge. @see include/uapi/linux/if_bridge.h */
+export const BR_STATE_DISABLED = 0
 export const BR_STATE_FORWARDING = 3
 
 export interface LinkHeader {

@@ -14,6 +14,8 @@ export const NFT_MSG = {
   GETTABLE: (NFNL_SUBSYS_NFTABLES << 8) | 1,
   DELTABLE: (NFNL_SUBSYS_NFTABLES << 8) | 2,
   NEWCHAIN: (NFNL_SUBSYS_NFTABLES << 8) | 3,
+  GETCHAIN: (NFNL_SUBSYS_NFTABLES << 8) | 4,
+  DELCHAIN: (NFNL_SUBSYS_NFTABLES << 8) | 5,
   NEWRULE: (NFNL_SUBSYS_NFTABLES << 8) | 6,
   GETRULE: (NFNL_SUBSYS_NFTABLES << 8) | 7,
   DELRULE: (NFNL_SUBSYS_NFTABLES << 8) | 8,
@@ -50,7 +52,7 @@ export const nftables = {
     policy: be32(5),
     chainType: cstring(7),
   },
-  rule: { table: cstring(1), chain: cstring(2), expressions: list(4, nested(1, expression)) },
+  rule: { table: cstring(1), chain: cstring(2), handle: bytes(3), expressions: list(4, nested(1, expression)), userdata: bytes(7) },
   set: {
     table: cstring(1),
     name: cstring(2),

@@ -10,6 +10,7 @@ export const RT_TABLE_MAIN = 254
 export const RTPROT_KERNEL = 2
 export const RTPROT_STATIC = 4
 export const RTN_UNICAST = 1
+export const RTN_LOCAL = 2
 
 export interface RouteHeader {
   readonly family: number

@@ -17,6 +17,7 @@ const PROBES = {
   ipvlan: kind('ipvlan'),
   dummy: kind('dummy'),
   vrf: kind('vrf'),
+  'VLANs on bridges': { argv: ['sh', '-c', 'ip link add probe type bridge vlan_filtering 1 && ip link del probe'], absent: /not supported/ },
 } satisfies Readonly<Record<string, Probe>>
 
 export type Feature = keyof typeof PROBES
