@@ -22,6 +22,7 @@ import { vrf } from './vrf.ts'
 
 const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['bandwidth', bandwidth],
+  ['bridge', bridge],
   ['dhcp', dhcp],
   ['dummy', dummy],
   ['firewall', firewall],
@@ -30,14 +31,13 @@ const REFERENCE: ReadonlyMap<string, Plugin> = new Map([
   ['ipvlan', ipvlan],
   ['macvlan', macvlan],
   ['portmap', portmap],
+  ['ptp', ptp],
   ['sbr', sbr],
   ['static', staticAddresses],
   ['tap', tap],
   ['tuning', tuning],
   ['vlan', vlan],
   ['vrf', vrf],
-  ['bridge', bridge],
-  ['ptp', ptp],
 ])
 
 /** An entry that was installed under a name of its own is what the configuration says. */
