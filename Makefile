@@ -1,5 +1,5 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all build tests demo test test-vm bench runtimes lint types unit netns clean
+.PHONY: all build tests demo test test-vm test-runtimes bench lint types unit netns clean
 
 all: build
 
@@ -18,7 +18,7 @@ bench: setup-bench build
 	@node scripts/bench.mjs
 
 # Real runtimes (podman, containerd) on the plugin, in namespaces of their own. Not in `test`: its packages take 600 MB.
-runtimes: setup-runtimes build
+test-runtimes: setup-runtimes build
 	@bash test/runtimes/run.sh
 
 lint types: tests

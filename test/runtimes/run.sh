@@ -82,7 +82,7 @@ case ${1:-} in
   ;;
 esac
 
-[ "$(id -u)" -eq 0 ] || { echo 'tsnet: real runtimes need root: sudo make runtimes' >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || { echo 'tsnet: real runtimes need root: sudo make test-runtimes' >&2; exit 1; }
 export CGROUP=tsnet-runtimes-$$
 cgroup() { unshare --mount --propagation private bash "$here/run.sh" --cgroup "$1"; }
 cgroup make
