@@ -20,6 +20,7 @@ const { env, stdout, stderr } = process
 const shell: Shell = {
   env,
   cwd: process.cwd(),
+  programs: join(__dirname, 'bin'),
   style: {
     terminal: stdout.isTTY === true,
     columns: stdout.columns || DEFAULT_COLUMNS,

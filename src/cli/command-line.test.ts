@@ -41,7 +41,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -82,6 +82,12 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['port ls web -p 80', /^Cannot use -p with tsnet port ls$/, /all/],
   ['port ls web', /^Cannot find the ports of "web": nothing is attached to it$/, /tsnet attach/],
   ['attach web -p 1:1 -p2:70000', /^Cannot publish "2:70000"/, /65535/],
+  ['cni', /^Cannot tell what to do: tsnet cni takes an action and a network$/, /tsnet cni add web c1/],
+  ['cni run web', /^Cannot "run" a network: there is no such action$/, /add, check, del, gc, status/],
+  ['cni add web', /^Cannot add a network: no namespace is named$/, /tsnet cni add web web/],
+  ['cni add a/b c1', /^Cannot use --network "a\/b"/, /another/],
+  ['cni del web c1 --all', /^Cannot use --all with tsnet cni del$/, /gc/],
+  ['cni status web', /^Cannot find the network "web"/, /None is known; to define it/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
 ]
@@ -96,7 +102,7 @@ for (const [args, message, hint] of refused) {
     }))
 }
 
-for (const command of ['attach web', 'detach web', 'check web', 'port add web -p 80', 'port rm web -p 80', 'gc']) {
+for (const command of ['attach web', 'detach web', 'check web', 'port add web -p 80', 'port rm web -p 80', 'gc', 'cni del web c1', 'cni gc web']) {
   test(`tsnet ${command}: says which capability is missing before anything else`, async (t) => {
     const args = command.split(' ')
     await assert.rejects(

@@ -4,6 +4,7 @@ import { TsnetError } from '../error.ts'
 import { agentCommand } from './agent.ts'
 import { attachCommand } from './attach.ts'
 import { checkCommand } from './check.ts'
+import { cniCommand } from './cni.ts'
 import { COMPLETE, complete, completionCommand } from './completion.ts'
 import { detachCommand } from './detach.ts'
 import { gcCommand } from './gc.ts'
@@ -26,6 +27,7 @@ const COMMANDS = [
   repairCommand,
   gcCommand,
   agentCommand,
+  cniCommand,
   completionCommand,
 ]
 
@@ -111,12 +113,14 @@ function isUsage(error: unknown): error is Error {
 
 function explain(error: Error, args: readonly string[]): TsnetError {
   const [command = ''] = args
-  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'agent', 'completion'].includes(command)
+  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'agent', 'cni', 'completion'].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {
     if (command === 'port')
       return usageError('Cannot tell what to do: tsnet port takes an action and a container', `For example tsnet port ls web; ${help.toLowerCase()}`)
+    if (command === 'cni')
+      return usageError('Cannot tell what to do: tsnet cni takes an action and a network', `For example tsnet cni add web c1; ${help.toLowerCase()}`)
     return usageError(
       `Cannot ${command}: ${command === 'attach' ? 'no namespace is named' : 'no namespace or container id is named'}`,
       `For example tsnet ${command} web; ${help.toLowerCase()}`,

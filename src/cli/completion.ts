@@ -1,9 +1,11 @@
 /** `tsnet completion`: what a shell has to know to complete commands, options, namespaces and ids. */
 import type { CommandModule } from 'yargs'
+import { DEFAULT_FOLDER, definedNames } from '../runtime/definition-folder.ts'
+import { networkNames } from '../runtime/network-definition.ts'
 import { AGENT_ACTIONS } from './agent.ts'
 import { listAttachments } from './attachments.ts'
+import { CNI_ACTIONS } from './cni.ts'
 import { namespaceNames } from './namespace.ts'
-import { DEFAULT_FOLDER, networkNames } from './network-definition.ts'
 import type { Arguments } from './options.ts'
 import { PORT_ACTIONS } from './port.ts'
 import type { Shell } from './shell.ts'
@@ -33,13 +35,14 @@ if [[ "\${zsh_eval_context[-1]}" == loadautofunc ]]; then _tsnet "$@"; else comp
 const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
-const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'shell')[]>> = {
+const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'cni-action' | 'network' | 'shell')[]>> = {
   attach: ['namespace'],
   detach: ['container'],
   inspect: ['container'],
   check: ['container'],
   port: ['action', 'container'],
   agent: ['agent-action'],
+  cni: ['cni-action', 'network', 'namespace'],
   completion: ['shell'],
 }
 
@@ -53,6 +56,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   repair: ['--network', '--dry-run', '--watch', '--every', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
   agent: ['--idle-exit', '--verbose', '--json', '--help'],
+  cni: ['--ifname', '--id', '--all', '--json', '--help'],
   completion: ['--help'],
 }
 
@@ -102,6 +106,10 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
       return PORT_ACTIONS
     case 'agent-action':
       return AGENT_ACTIONS
+    case 'cni-action':
+      return CNI_ACTIONS
+    case 'network':
+      return definedNames(shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
     case 'shell':
       return Object.keys(SCRIPTS)
     default:

@@ -7,6 +7,8 @@ import type { Style } from './style.ts'
 export interface Shell {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
+  /** The folder of the program's own entries, dist/bin. */
+  readonly programs?: string
   /** How standard output looks: a terminal or not. */
   readonly style: Style
   /** 0 for root. */

@@ -73,7 +73,7 @@ test('findDefinition() refuses a chain of plugins and names the others', (t) => 
 
 test('findDefinition() refuses a network whose folder adds plugins', (t) => {
   const path = folder(t, { 'a.conflist': definition('a', 'tsnet'), 'a/10-tuning.conf': '{"type":"tuning"}' })
-  assert.match(refusal(() => findDefinition('a', path)).message, /also runs 10-tuning.conf/)
+  assert.match(refusal(() => findDefinition('a', path)).message, /also runs tuning$/)
 })
 
 test("findDefinition() passes over other networks' broken files", (t) => {
