@@ -19,6 +19,8 @@ export interface ForeignCall {
   readonly environment: Environment
   /** What it reads: a whole configuration. */
   readonly input: string
+  /** Variables that it gets beside those of the protocol; absent: none. */
+  readonly inherited?: Readonly<Record<string, string | undefined>>
   /** Hears what the program printed to standard error. */
   readonly warn: (text: string) => void
 }
@@ -27,9 +29,9 @@ export interface ForeignCall {
  * @returns What the program printed as JSON; undefined when it printed nothing.
  * @throws TsnetError TSNET_DELEGATE with the program's own message and code; TSNET_NO_PLUGIN, CNI code 7, when CNI_PATH has none
  */
-export function runForeignPlugin({ type, environment, input, warn }: ForeignCall): unknown {
+export function runForeignPlugin({ type, environment, input, inherited = {}, warn }: ForeignCall): unknown {
   const path = findForeignPlugin(type, environment.path)
-  const outcome = runUnlessBusy(path, variablesOf(environment), input)
+  const outcome = runUnlessBusy(path, { ...withoutProtocol(inherited), ...variablesOf(environment) }, input)
   if (outcome.stderr.trim() !== '') warn(outcome.stderr.trim())
   if (outcome.status !== 0) throw failureOf(type, outcome)
   return outcome.stdout.trim() === '' ? undefined : parseJson(outcome.stdout, `the answer of the plugin "${type}"`)
@@ -53,6 +55,12 @@ export function findForeignPlugin(type: string, path: string): string {
 
 function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+}
+
+/** What the caller's own CNI variables say is not about this program. */
+function withoutProtocol(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const others = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && !entry[0].startsWith('CNI_'))
+  return Object.fromEntries(others)
 }
 
 function variablesOf(environment: Environment): Record<string, string> {

@@ -1,6 +1,6 @@
 /** A network's plugins one after the other, as libcni runs them; but a failed ADD is taken back, and DEL goes on after errors. */
 import { parseConflist, pluginInput } from '../cni/conflist.ts'
-import { field, type JsonObject, quote } from '../cni/json.ts'
+import { field, isObject, type JsonObject, quote } from '../cni/json.ts'
 import { formatResult, parseResult } from '../cni/result.ts'
 import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import { type CniVersion, type Command, isAtLeast, parseVersion } from '../cni/version.ts'
@@ -11,7 +11,7 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { netnsInode, openNetns, within } from '../sys/netns.ts'
 import { completeList, type Definition } from './definition-folder.ts'
-import { executePlugin, findPlugin, type Surroundings } from './execute.ts'
+import { executePlugin, requirePlugin, type Surroundings } from './execute.ts'
 import { type CachedAttachment, listCached, readCached, removeCached, writeCached } from './result-cache.ts'
 
 export interface Runtime extends Surroundings {
@@ -44,14 +44,14 @@ interface Run extends RuntimeCall {
 
 /**
  * @returns The result of the last plugin, in the list's version.
- * @throws TsnetError TSNET_PLUGIN when a plugin failed; then it and those before it have been told to delete
+ * @throws TsnetError of the plugin that failed; then it and those before it have been told to delete
  */
 export function addNetwork({ list, text }: Definitions, call: RuntimeCall, runtime: Runtime): JsonObject {
   const owner: Owner = { network: list.name, containerID: call.containerID, ifname: call.ifname }
   refuseCached(owner, runtime)
   const types = list.plugins.map(typeOf)
   // Before anything is done: a plugin that is not there cannot take anything back either.
-  for (const type of types) findPlugin(type, runtime)
+  for (const type of types) requirePlugin(type, runtime)
   const run: Run = { ...call, list, args: call.args ?? [], capabilityArgs: call.capabilityArgs ?? {} }
   const taken = hasInterface(call)
   using undo = new UndoStack((problem) => runtime.complain(`tsnet: ${problem}\n`))
@@ -173,27 +173,20 @@ interface Parameters extends Partial<Run> {
   readonly valid?: readonly ValidAttachment[]
 }
 
-function execute(command: Command, plugin: JsonObject, parameters: Parameters, runtime: Runtime): JsonObject {
-  const { list, prevResult, capabilityArgs, containerID, ifname, netns, args = [], valid } = parameters
+function execute(command: Command, plugin: JsonObject, parameters: Parameters, runtime: Runtime): unknown {
+  const { list, prevResult, capabilityArgs, containerID = '', ifname = '', netns = '', args = [], valid } = parameters
   const input = pluginInput(list, plugin, { command, prevResult, ...(capabilityArgs && { capabilityArgs }) })
-  return executePlugin(
-    {
-      command,
-      type: typeOf(plugin),
-      parameters:
-        containerID === undefined
-          ? {}
-          : {
-              CNI_CONTAINERID: containerID,
-              CNI_IFNAME: ifname ?? '',
-              CNI_NETNS: netns ?? '',
-              CNI_ARGS: args.map(([key, value]) => `${key}=${value}`).join(';'),
-            },
-      // The second is how the specification spelled it at first, and libcni still does.
-      input: valid === undefined ? input : { ...input, 'cni.dev/valid-attachments': valid, 'cni.dev/attachments': valid },
-    },
-    runtime,
-  )
+  const environment = {
+    command,
+    containerID,
+    ifname,
+    netns,
+    args: args.map(([key, value]) => `${key}=${value}`).join(';'),
+    netnsOverride: /^(true|1)$/i.test(runtime.env['CNI_NETNS_OVERRIDE'] ?? ''),
+  }
+  // The second is how the specification spelled it at first, and libcni still does.
+  const kept = valid === undefined ? {} : { 'cni.dev/valid-attachments': valid, 'cni.dev/attachments': valid }
+  return executePlugin({ type: typeOf(plugin), environment, input: { ...input, ...kept } }, runtime)
 }
 
 function typeOf(plugin: JsonObject): string {
@@ -220,11 +213,15 @@ function recall(definition: Definitions | undefined, call: RuntimeCall, { cached
   return { ...call, list, args: call.args ?? cached?.args ?? [], capabilityArgs: call.capabilityArgs ?? cached?.capabilityArgs ?? {} }
 }
 
-/** @returns The result in a version, also that of a plugin that named none, or another one. @see containernetworking/cni pkg/invoke/exec.go, fixupResultVersion */
-function convert(result: JsonObject, version: CniVersion): JsonObject {
+/**
+ * @param printed A result; one that names no version is in the list's, and null is one without content.
+ * @see containernetworking/cni pkg/invoke/exec.go, fixupResultVersion
+ */
+function convert(printed: unknown, version: CniVersion): JsonObject {
+  const result = isObject(printed) ? printed : {}
   const own = field(result, 'cniVersion')
   const from = own === undefined || own === '' ? version : parseVersion(String(own))
-  const parsed = parseResult(result, from)
+  const parsed = parseResult(printed, from)
   return from === version ? { ...result, cniVersion: version } : formatResult(parsed, version)
 }
 

@@ -83,7 +83,7 @@ hostTest("the reference's bridge and portmap: ADD, CHECK, DEL, and a real connec
   await t.test('an interface of somebody else outlives an ADD that it stands in the way of', () => {
     const { status, stderr } = cni(host, 'add ref web --id other')
     assert.equal(status, 1)
-    assert.match(stderr, /^tsnet: Plugin "bridge" failed in ADD: [^\n]*already exists/)
+    assert.match(stderr, /^tsnet: The plugin "bridge" failed: [^\n]*already exists/)
     assert.match(web.exec(['ip', 'addr', 'show', 'eth0']), /10\.22\.0\.2/)
   })
   await t.test('CHECK', () => {
@@ -92,7 +92,7 @@ hostTest("the reference's bridge and portmap: ADD, CHECK, DEL, and a real connec
     must(host, 'add plain web --ifname eth1')
     assert.match(must(host, 'check plain web', { CNI_IFNAME: 'eth1' }), /^cnitool-[0-9a-f]{20}\teth1\tplain\tok\n$/)
     web.exec(['ip', 'addr', 'flush', 'dev', 'eth1'])
-    assert.match(cni(host, 'check plain web --ifname eth1').stderr, /^tsnet: Plugin "bridge" failed in CHECK: /)
+    assert.match(cni(host, 'check plain web --ifname eth1').stderr, /^tsnet: The plugin "bridge" failed: /)
     must(host, 'del plain web --ifname eth1')
     must(host, 'del plain web --ifname eth1')
     assert.match(cni(host, 'check plain web --ifname eth1').stderr, /has no result of its ADD/)
@@ -116,7 +116,7 @@ hostTest('a chain whose last plugin fails is taken back, the failed plugin inclu
   )
   const { status, stdout, stderr } = cni(host, 'add ref web', { CNI_ARGS: 'IgnoreUnknown=1;A=1', CAP_ARGS: '{"mac":"02:00:00:00:00:01","other":1}' })
   assert.deepEqual([status, stdout], [1, ''])
-  assert.match(stderr, /^some log\ntsnet: Plugin "broken" failed in ADD: the moon is full; wait\. Hint: [^\n]*\n$/)
+  assert.match(stderr, /^some log\ntsnet: The plugin "broken" failed: the moon is full; wait\. Hint: [^\n]*\n$/)
   assertNothingLeft(host)
   const all = calls(host)
   assert.deepEqual(
@@ -179,10 +179,10 @@ hostTest('CHECK, GC and STATUS go to every plugin, in this process or another, u
 hostTest('what a plugin does wrong is said in one line', async (host, t) => {
   host.container('web')
   const cases: readonly (readonly [script: string, message: RegExp])[] = [
-    ['echo not JSON', /Cannot read what the plugin "odd" printed: "not JSON" is no JSON object/],
-    ['exit 3', /Plugin "odd" failed in ADD: it ended with status 3 and said nothing/],
-    ['echo oh no >&2; exit 1', /Plugin "odd" failed in ADD: oh no/],
-    ['kill -9 $$', /ended by SIGKILL\n/],
+    ['echo not JSON', /Cannot read the answer of the plugin "odd" as JSON/],
+    ['exit 3', /The plugin "odd" failed: It ended with status 3/],
+    ['echo oh no >&2; exit 1', /^oh no\ntsnet: The plugin "odd" failed: oh no/],
+    ['kill -9 $$', /The plugin "odd" failed: It ended with status 137/],
     [`echo '{"ips":[{"address":"here"}]}'`, /Invalid "result.ips\[0\].address": "here"/],
   ]
   define(host, 'odd', { plugins: [{ type: 'odd' }] })
@@ -196,7 +196,7 @@ hostTest('what a plugin does wrong is said in one line', async (host, t) => {
   }
   await t.test('not executable', () => {
     host.sh('chmod 644 /run/plugins/odd')
-    assert.match(cni(host, 'add odd web').stderr, /Cannot run the plugin "\/run\/plugins\/odd": [^\n]*EACCES/)
+    assert.match(cni(host, 'add odd web').stderr, /Cannot run "\/run\/plugins\/odd": [^\n]*EACCES/)
   })
   await t.test('a program that is just being written', async () => {
     writeFile(host, '/run/plugins/odd', '')
@@ -209,7 +209,7 @@ hostTest('what a plugin does wrong is said in one line', async (host, t) => {
   await t.test('no such plugin', () => {
     define(host, 'none', { plugins: [{ type: 'tsnet' }, { type: 'nosuch' }] })
     const { stderr } = cni(host, 'add none web')
-    assert.match(stderr, /^tsnet: Cannot find the plugin "nosuch": it is not in \/usr\/lib\/cni, [^\n]*Hint: Install it/)
+    assert.match(stderr, /^tsnet: Cannot find the plugin "nosuch" in CNI_PATH "\/usr\/lib\/cni:[^\n]*Hint: Install it/)
   })
   assertNothingLeft(host)
 })
