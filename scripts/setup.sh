@@ -16,7 +16,7 @@ vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins make:make gcc:gcc
   /usr/include/stdlib.h:libc6-dev)
 runtimes=(ip:iproute2 iptables-restore:iptables nft:nftables nsenter:util-linux busybox:busybox-static podman:podman conmon:conmon containerd:containerd
-  ctr:containerd runc:runc crun:crun go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev)
+  ctr:containerd runc:runc crun:crun /usr/lib/cni/tuning:containernetworking-plugins go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev)
 
 die() {
   echo "tsnet: $*" >&2

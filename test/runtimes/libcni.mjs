@@ -1,8 +1,8 @@
 /** libcni by itself, built from Debian's source: no runtime calls CHECK. */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { assert, assertNothingLeft, assertPublished, BIN, check, flushRules, run, skip, tryRun } from './check.mjs'
+import { assert, assertNothingLeft, assertPublished, BIN, check, flushRules, PLUGIN, run, skip, TSNET, tryRun } from './check.mjs'
 import { serve } from './image.mjs'
 
 const LIBRARY = '/usr/share/gocode/src/github.com/containernetworking/cni/libcni'
@@ -20,7 +20,7 @@ export async function libcni() {
   const env = {
     CNI_PATH: BIN,
     NETCONFPATH: '/etc/cni/net.d',
-    CAP_ARGS: JSON.stringify({ portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }),
+    CAP_ARGS: JSON.stringify({ portMappings: [{ containerPort: 80, hostPort: 8080, protocol: 'tcp' }] }),
   }
   const tool = (command, network = 'web') => tryRun([PROGRAM, command, network, '/run/netns/tool'], { env })
   const mustTool = (command) => {
@@ -44,10 +44,66 @@ export async function libcni() {
     mustTool('del')
     assertNothingLeft()
   })
+  await withOurs(mustTool, env)
   await check('del after the namespace is gone: nothing is left', () => {
     mustTool('add')
     run(['ip', 'netns', 'delete', 'tool'])
     mustTool('del')
+    assertNothingLeft()
+  })
+}
+
+const RESULTS = '/var/lib/cni/results'
+const REFERENCE = '/usr/lib/cni'
+
+/** What one of the two has added, the other checks and deletes: both remember it in the same words. */
+async function withOurs(mustTool, env) {
+  const ours = (command, ...more) => {
+    const { CAP_ARGS, ...rest } = env
+    const given = command === 'add' ? { ...rest, CAP_ARGS } : rest
+    return run([TSNET, 'cni', command, 'web', '/run/netns/tool', '--id', 'libcni-1', ...more], { env: given })
+  }
+  const remembered = () => {
+    const names = readdirSync(RESULTS)
+    assert(names.join() === 'web-libcni-1-eth0', `Remembered: ${names}`)
+    const { netns: _, config, result, ...rest } = JSON.parse(readFileSync(`${RESULTS}/${names[0]}`, 'utf8'))
+    const addresses = result.ips.map(({ interface: index }) => index)
+    return JSON.stringify({ ...rest, list: JSON.parse(Buffer.from(config, 'base64').toString()), version: result.cniVersion, addresses })
+  }
+  let theirs = ''
+  await check('add by libcni, check and del by tsnet cni, which need not be told of the ports', () => {
+    mustTool('add')
+    theirs = remembered()
+    ours('check')
+    ours('del')
+    assertNothingLeft()
+    assert(readdirSync(RESULTS).length === 0, 'the cache is not empty')
+  })
+  await check('add by tsnet cni: the same is remembered; check and del by libcni', () => {
+    ours('add')
+    assert(remembered() === theirs, `${remembered()}\nand by libcni\n${theirs}`)
+    mustTool('check')
+    mustTool('del')
+    assertNothingLeft()
+    assert(readdirSync(RESULTS).length === 0, 'the cache is not empty')
+  })
+  await check('add by libcni: tsnet cni gc keeps it, and with --all deletes it', () => {
+    mustTool('add')
+    run([TSNET, 'cni', 'gc', 'web'], { env })
+    assert(readdirSync(RESULTS).length === 1, 'gc deleted what this version of libcni does not say the namespace of')
+    run([TSNET, 'cni', 'gc', 'web', '--all'], { env })
+    assertNothingLeft()
+  })
+  if (!existsSync(`${REFERENCE}/bridge`)) return skip('a chain of the reference plugins with tsnet’s', 'not installed: containernetworking-plugins')
+  await check('the reference’s tuning behind tsnet: add by one, del by the other', () => {
+    const plugins = [PLUGIN, { type: 'tuning', sysctl: { 'net.core.somaxconn': '512' } }]
+    writeFileSync('/etc/cni/net.d/90-tuned.conflist', JSON.stringify({ cniVersion: '1.0.0', name: 'tuned', plugins }))
+    const both = { ...env, CNI_PATH: `${BIN}:${REFERENCE}` }
+    run([TSNET, 'cni', 'add', 'tuned', '/run/netns/tool', '--id', 'libcni-1'], { env: both })
+    const value = run(['ip', 'netns', 'exec', 'tool', 'cat', '/proc/sys/net/core/somaxconn'])
+    assert(value === '512', `somaxconn is ${value}`)
+    run([PROGRAM, 'check', 'tuned', '/run/netns/tool'], { env: both })
+    run([PROGRAM, 'del', 'tuned', '/run/netns/tool'], { env: both })
     assertNothingLeft()
   })
 }
