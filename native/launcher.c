@@ -24,6 +24,7 @@
 #define LARGEST_INPUT ((size_t)1 << 20)
 #define NSFS_MAGIC 0x6e736673
 #define TOKEN_SIZE 17
+#define PATH_SIZE (PATH_MAX + 64)
 
 extern char **environ;
 
@@ -122,23 +123,35 @@ static void clean_environment(void)
     *kept = NULL;
 }
 
-/* The path of a bundle: where the build put it, else beside the folder of this program. */
-static const char *bundle_path(const char *name)
+/* Writes the path of a file in a folder beside this program. Returns 0 when it can be accessed as mode says. */
+static int find_beside(char path[PATH_SIZE], const char *folder, const char *name, int mode)
 {
-    static char path[PATH_MAX + 64];
     char self[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", TSNET_DIST, name);
-    if (access(path, R_OK) == 0)
-        return path;
     ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
     if (size <= 0)
-        return path;
+        return -1;
     self[size] = '\0';
-    char beside[PATH_MAX + 64];
-    snprintf(beside, sizeof beside, "%s/../%s", dirname(self), name);
-    if (access(beside, R_OK) == 0)
-        memcpy(path, beside, sizeof path);
+    snprintf(path, PATH_SIZE, "%s/%s/%s", dirname(self), folder, name);
+    return access(path, mode);
+}
+
+/* The path of a bundle: where `tsnet install` says, else where the build put it, else beside the folder of this program. */
+static const char *bundle_path(const char *name)
+{
+    static char path[PATH_SIZE];
+    if (find_beside(path, ".tsnet/dist", name, R_OK) == 0)
+        return path;
+    snprintf(path, sizeof path, "%s/%s", TSNET_DIST, name);
+    if (access(path, R_OK) != 0)
+        find_beside(path, "..", name, R_OK);
     return path;
+}
+
+/* The path of node: where `tsnet install` says, else what the build ran with. */
+static const char *node_path(void)
+{
+    static char path[PATH_SIZE];
+    return find_beside(path, ".tsnet", "node", X_OK) == 0 ? path : TSNET_NODE;
 }
 
 /* Says in the way of who has called why nothing can be run. what and hint hold nothing of the caller's. */
@@ -161,13 +174,13 @@ __attribute__((noreturn)) static void become_node(const char *bundle, char *cons
     const char **argv = calloc(count + 3, sizeof *argv);
     if (argv == NULL)
         _exit(1);
-    argv[0] = TSNET_NODE;
+    argv[0] = node_path();
     argv[1] = bundle_path(bundle);
     if (access(argv[1], R_OK) != 0)
         give_up(bundle, strerror(errno), "It was in " TSNET_DIST " when tsnet was built, or lies beside the folder of the program");
     memcpy(argv + 2, words, count * sizeof *argv);
     clean_environment();
-    execv(TSNET_NODE, (char *const *)argv);
+    execv(argv[0], (char *const *)argv);
     argv[0] = "node";
     execvp("node", (char *const *)argv);
     give_up("node", strerror(errno), "It was " TSNET_NODE " when tsnet was built");

@@ -183,18 +183,20 @@ function addon() {
   return join(folder, `${musl ? 'musl' : 'linux'}_${process.arch}`, 'koffi.node')
 }
 
-/** The text of an entry: it finds node and its bundle by absolute path, so it may be copied, linked or bind-mounted anywhere. */
+/** The text of an entry: it finds node and its bundle where `tsnet install` says, else by absolute path, so it may be copied, linked or bind-mounted anywhere. */
 function entry(type) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
-  const cli = type === 'tsnet' ? `[ -n "\${CNI_COMMAND+set}" ] || exec "$node" ${quoted(join(dist, 'cli.cjs'))} "$@"\n` : ''
-  const daemon = type === 'dhcp' ? `if [ "$1" = daemon ]; then shift; exec "$node" ${quoted(join(dist, 'dhcp.cjs'))} "$@"; fi\n` : ''
+  const cli = type === 'tsnet' ? `[ -n "\${CNI_COMMAND+set}" ] || exec "$node" "$dist/cli.cjs" "$@"\n` : ''
+  const daemon = type === 'dhcp' ? `if [ "$1" = daemon ]; then shift; exec "$node" "$dist/dhcp.cjs" "$@"; fi\n` : ''
   return `#!/bin/sh
 # tsnet ${version}: CNI plugin${type === 'tsnet' ? ' and command' : ` "${type}"`}. Made by npm run build; do not edit.
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS NODE_PATH
-node=${quoted(process.execPath)}
+own=\${0%/*}/.tsnet node=${quoted(process.execPath)} dist=${quoted(dist)}
+[ ! -x "$own/node" ] || node=$own/node
+[ ! -r "$own/dist/cni.cjs" ] || dist=$own/dist
 [ -x "$node" ] || node=node
 ${cli}${daemon}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
-exec "$node" ${quoted(dist)}/$bundle.cjs "\${0##*/}"
+exec "$node" "$dist/$bundle.cjs" "\${0##*/}"
 `
 }
 

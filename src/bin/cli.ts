@@ -21,6 +21,7 @@ const shell: Shell = {
   env,
   cwd: process.cwd(),
   programs: join(__dirname, 'bin'),
+  node: process.execPath,
   style: {
     terminal: stdout.isTTY === true,
     columns: stdout.columns || DEFAULT_COLUMNS,

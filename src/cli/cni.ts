@@ -79,8 +79,8 @@ function runtimeOf({ env, programs, openContext, complain }: Shell): Runtime {
   const given = env['CNI_PATH']?.split(':').filter((folder) => folder !== '') ?? []
   return {
     env,
-    folders: given.length > 0 ? given : [...PLUGIN_FOLDERS, ...(programs === undefined ? [] : [programs])],
-    ...(programs !== undefined && { ownFolder: programs }),
+    folders: given.length > 0 ? given : [...PLUGIN_FOLDERS, programs],
+    ownFolder: programs,
     definitionFolder: env['NETCONFPATH'] || DEFAULT_FOLDER,
     cacheFolder: env['CNI_CACHE_DIR'] || DEFAULT_CACHE_FOLDER,
     openContext,

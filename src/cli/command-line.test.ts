@@ -24,6 +24,8 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   const shell: Shell = {
     env: { SHELL: '/bin/bash', NETCONFPATH: '/nonexistent' },
     cwd: '/',
+    programs: join(process.cwd(), 'dist/bin'),
+    node: process.execPath,
     style: PLAIN,
     userID,
     print: (text) => {
@@ -41,7 +43,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'install', 'uninstall', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -88,6 +90,9 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['cni add a/b c1', /^Cannot use --network "a\/b"/, /another/],
   ['cni del web c1 --all', /^Cannot use --all with tsnet cni del$/, /gc/],
   ['cni status web', /^Cannot find the network "web"/, /None is known; to define it/],
+  ['install --as bridge,nosuch', /^Cannot install "(bridge|nosuch)": tsnet is no such plugin$/, /Known are tsnet, loopback/],
+  ['install --conf-dir /x', /^Cannot use --conf-dir without --network$/, /definition/],
+  ['uninstall --bin-dir /nonexistent', /^Cannot uninstall from "\/nonexistent": tsnet is not installed there$/, /--bin-dir/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
 ]
@@ -129,7 +134,7 @@ test('completion knows the commands and options that there are', async (t) => {
   for (const command of COMMANDS) {
     assert.ok(commands.includes(command), command)
     const help = await run(t, [command, '--help'])
-    const options = [...help.matchAll(/^ {2}(?:-\w, | {4})(--[a-z]+)/gm)].map(([, option]) => option).filter((option) => option !== '--version')
+    const options = [...help.matchAll(/^ {2}(?:-\w, | {4})(--[a-z-]+)/gm)].map(([, option]) => option).filter((option) => option !== '--version')
     const offered = (await run(t, ['--complete', command, '--'])).trimEnd().split('\n')
     assert.deepEqual(offered.sort(), options.sort())
   }

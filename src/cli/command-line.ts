@@ -9,6 +9,7 @@ import { COMPLETE, complete, completionCommand } from './completion.ts'
 import { detachCommand } from './detach.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
+import { installCommand, uninstallCommand } from './install.ts'
 import { lsCommand } from './ls.ts'
 import { portCommand } from './port.ts'
 import { repairCommand } from './repair.ts'
@@ -28,6 +29,8 @@ const COMMANDS = [
   gcCommand,
   agentCommand,
   cniCommand,
+  installCommand,
+  uninstallCommand,
   completionCommand,
 ]
 
@@ -113,7 +116,22 @@ function isUsage(error: unknown): error is Error {
 
 function explain(error: Error, args: readonly string[]): TsnetError {
   const [command = ''] = args
-  const known = ['attach', 'detach', 'ls', 'list', 'inspect', 'check', 'port', 'repair', 'gc', 'agent', 'cni', 'completion'].includes(command)
+  const known = [
+    'attach',
+    'detach',
+    'ls',
+    'list',
+    'inspect',
+    'check',
+    'port',
+    'repair',
+    'gc',
+    'agent',
+    'cni',
+    'install',
+    'uninstall',
+    'completion',
+  ].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {

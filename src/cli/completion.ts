@@ -1,5 +1,6 @@
 /** `tsnet completion`: what a shell has to know to complete commands, options, namespaces and ids. */
 import type { CommandModule } from 'yargs'
+import { PLUGIN_TYPES } from '../plugins/types.ts'
 import { DEFAULT_FOLDER, definedNames } from '../runtime/definition-folder.ts'
 import { networkNames } from '../runtime/network-definition.ts'
 import { AGENT_ACTIONS } from './agent.ts'
@@ -57,10 +58,26 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   gc: ['--network', '--json', '--help'],
   agent: ['--idle-exit', '--verbose', '--json', '--help'],
   cni: ['--ifname', '--id', '--all', '--json', '--help'],
+  install: ['--bin-dir', '--as', '--network', '--conf-dir', '--force', '--json', '--help'],
+  uninstall: ['--bin-dir', '--force', '--json', '--help'],
   completion: ['--help'],
 }
 
-const VALUED = ['--publish', '-p', '--allow', '--network', '--ip', '--mac', '--ifname', '--id', '--every', '--idle-exit']
+const VALUED = [
+  '--publish',
+  '-p',
+  '--allow',
+  '--network',
+  '--ip',
+  '--mac',
+  '--ifname',
+  '--id',
+  '--every',
+  '--idle-exit',
+  '--bin-dir',
+  '--conf-dir',
+  '--as',
+]
 
 export function completionCommand(shell: Shell): CommandModule {
   return {
@@ -94,6 +111,7 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
   if (command === undefined) return [...Object.keys(OPTIONS), '--help', '--version']
   const previous = before.at(-1) ?? ''
   if (previous === '--network') return networkNames(shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
+  if (previous === '--as') return ['all', ...PLUGIN_TYPES]
   if (VALUED.includes(previous)) return []
   if (current.startsWith('-')) return Object.hasOwn(OPTIONS, command) ? (OPTIONS[command] ?? []) : []
   const given = before.slice(1).filter((word, i, rest) => !word.startsWith('-') && !VALUED.includes(rest[i - 1] ?? ''))

@@ -8,7 +8,9 @@ export interface Shell {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
   /** The folder of the program's own entries, dist/bin. */
-  readonly programs?: string
+  readonly programs: string
+  /** The absolute path of node. */
+  readonly node: string
   /** How standard output looks: a terminal or not. */
   readonly style: Style
   /** 0 for root. */

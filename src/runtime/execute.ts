@@ -16,8 +16,8 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
   /** CNI_PATH: the first folder that has a plugin counts. */
   readonly folders: readonly string[]
-  /** Folder of the program's own entries; absent where there is none. */
-  readonly ownFolder?: string
+  /** Folder of the program's own entries. */
+  readonly ownFolder: string
   openContext(): PlanContext
   /** Writes to standard error. */
   complain(text: string): void
@@ -58,8 +58,7 @@ export function requirePlugin(type: string, { folders }: Pick<Surroundings, 'fol
   }
 }
 
-function isOwn(path: string, ownFolder: string | undefined): boolean {
-  if (ownFolder === undefined) return false
+function isOwn(path: string, ownFolder: string): boolean {
   const identity = fileIdentity(path)
   return readdirSync(ownFolder).some((name) => fileIdentity(join(ownFolder, name)) === identity)
 }

@@ -1,5 +1,5 @@
 /** podman with its CNI backend. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import {
   assert,
   assertIncludes,
@@ -19,6 +19,7 @@ import {
   run,
   section,
   skip,
+  TSNET,
   takeCalls,
   tryRun,
 } from './check.mjs'
@@ -77,13 +78,13 @@ async function networks() {
     assert(commands.filter((command) => command !== 'VERSION').join() === 'ADD,DEL', `The calls: ${commands}`)
     assertNothingLeft()
   })
-  await check('copied to /opt/cni/bin, the plugin is found without cni_plugin_dirs', () => {
+  await check('after tsnet install the plugin is found without cni_plugin_dirs, and tsnet uninstall leaves nothing', () => {
     const config = '/run/podman-default.conf'
     writeFileSync(config, settings(BIN).replace(/^cni_plugin_dirs.*\n/m, ''))
-    mkdirSync('/opt/cni/bin', { recursive: true })
-    run(['install', `${BIN}/tsnet`, `${BIN}/loopback`, '/opt/cni/bin'])
+    run([TSNET, 'install'])
     run(['podman', 'run', '--rm', '--entrypoint', '/bin/busybox', IMAGE, 'ip', 'link', 'show', 'eth0'], { env: { CONTAINERS_CONF: config } })
-    run(['rm', '-r', '/opt/cni/bin'])
+    run([TSNET, 'uninstall'])
+    assert(readdirSync('/opt/cni/bin').length === 0, 'something is left in /opt/cni/bin')
     assertNothingLeft()
   })
 }
