@@ -8,6 +8,7 @@ import { TsnetError } from '../error.ts'
 import { missingCapabilities } from '../sys/capability.ts'
 import { become } from '../sys/exec.ts'
 import { openContext } from './context.ts'
+import { readInput } from './standard-input.ts'
 
 declare const TSNET_VERSION: string
 
@@ -28,6 +29,7 @@ const shell: Shell = {
     colours: stdout.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
   },
   userID: process.geteuid?.() ?? 0,
+  readInput,
   print: (text) => void stdout.write(text),
   complain: (text) => void stderr.write(text),
   untilStopped,

@@ -2,16 +2,12 @@
 import { basename } from 'node:path'
 import type { Argv, CommandModule } from 'yargs'
 import { parseMac } from '../cni/capabilities.ts'
-import { pluginInput } from '../cni/conflist.ts'
-import { field, type JsonObject, omitFields, present, quote } from '../cni/json.ts'
-import { checkContainerID, type Environment } from '../cni/request.ts'
+import { type JsonObject, present, quote } from '../cni/json.ts'
+import { checkContainerID } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'
-import type { Owner } from '../plan/owner.ts'
-import { readRecord } from '../plan/record.ts'
-import { findOwnPlugin } from '../plugins/registry.ts'
-import { runPlugin } from '../plugins/run.ts'
+import { attachContainer } from '../runtime/attachment.ts'
 import { DEFAULT_FOLDER } from '../runtime/definition-folder.ts'
-import { DEFAULT_NETWORK, findDefinition, type NetworkDefinition } from '../runtime/network-definition.ts'
+import { DEFAULT_NETWORK, findDefinition } from '../runtime/network-definition.ts'
 import { type Attachment, isIn, listAttachments } from './attachments.ts'
 import { type Namespace, resolveNamespace } from './namespace.ts'
 import { type Arguments, flag, name, requireCapabilities, text, texts, withJson, withNamespace, withNetwork } from './options.ts'
@@ -21,7 +17,8 @@ import { parseRequestedAddresses } from './requested-address.ts'
 import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
 
-const DEFAULT_IFNAME = 'eth0'
+/** What a container's interface is called unless somebody says otherwise. */
+export const DEFAULT_IFNAME = 'eth0'
 
 export function attachCommand(shell: Shell): CommandModule {
   return {
@@ -70,17 +67,15 @@ async function attach(args: Arguments, shell: Shell): Promise<void> {
   const namespace = resolveNamespace(String(args['netns']), shell.cwd)
   const definition = findDefinition(network, shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
   const containerID = chooseContainerID(namespace, listAttachments(context.state), wantedID)
-  const owner: Owner = { network, containerID, ifname }
-  const environment: Environment = { command: 'ADD', containerID, netns: namespace.path, ifname, path: '', args: '', netnsOverride: false }
-  const result = runPlugin({ entry: 'tsnet', find: findOwnPlugin, environment, input: configure(definition, wishes, flag(args, 'guard')) }, context)
-  const record = readRecord(context.state, owner)
+  const wish = { containerID, ifname, netns: namespace.path, capabilityArgs: wishes, guard: flag(args, 'guard') }
+  const { result, record } = attachContainer(definition, wish, context)
   // A CNI result has no place for host ports, and a caller that left their choice to tsnet wants to know them.
-  if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify({ ...Object(result), ports: record?.ports ?? [] }, undefined, 2)}\n`)
+  if (flag(args, 'json') || record === undefined) shell.print(`${JSON.stringify({ ...result, ports: record?.ports ?? [] }, undefined, 2)}\n`)
   else shell.print(formatAttached(shell.style, record))
 }
 
-/** @returns The capabilities that the command line asks for. */
-async function parseWishes(args: Arguments): Promise<JsonObject> {
+/** @returns The capabilities that the options ask for. */
+export async function parseWishes(args: Arguments): Promise<JsonObject> {
   const portMappings = parsePublished(args)
   const ips = await parseRequestedAddresses(texts(args, 'ip'))
   const mac = text(args, 'mac')
@@ -98,23 +93,6 @@ function readMac(mac: string): string {
     if (!(error instanceof TsnetError)) throw error
     throw usageError(`Cannot use --mac: ${error.message.replace('Invalid "--mac": ', '')}`, 'For example 02:42:0a:d2:00:05')
   }
-}
-
-/** @throws TsnetError TSNET_DEFINITION when the definition refuses what is asked for */
-function configure({ list, plugin, path }: NetworkDefinition, wishes: JsonObject, guard: boolean): string {
-  const declared = field(plugin, 'capabilities') as JsonObject
-  const refused = Object.keys(wishes).find((capability) => declared[capability] !== true)
-  if (refused !== undefined) {
-    throw new TsnetError(
-      'TSNET_DEFINITION',
-      `Cannot attach to network ${quote(list.name)}: ${quote(path)} sets the capability ${refused} to ${quote(declared[refused])}`,
-      {
-        hint: 'Leave the option away, or change the definition',
-      },
-    )
-  }
-  const guarded = guard ? { ...omitFields(plugin, 'macspoofchk'), macspoofchk: true } : plugin
-  return JSON.stringify(pluginInput(list, guarded, { capabilityArgs: wishes }))
 }
 
 /**

@@ -9,6 +9,7 @@ import { DEFAULT_FOLDER, type Definition, findInFolder, noNetwork } from '../run
 import { type CachedAttachment, DEFAULT_CACHE_FOLDER } from '../runtime/result-cache.ts'
 import { addNetwork, askStatus, checkNetwork, collectNetwork, deleteNetwork, type Runtime, type RuntimeCall } from '../runtime/run-list.ts'
 import { netnsInode } from '../sys/netns.ts'
+import { DEFAULT_IFNAME } from './attach.ts'
 import { findNamespace, parseNamespace, resolveNamespace } from './namespace.ts'
 import { type Arguments, flag, name, requireCapabilities, withJson } from './options.ts'
 import { formatRan } from './render-cni.ts'
@@ -20,7 +21,6 @@ export const CNI_ACTIONS = ['add', 'check', 'del', 'gc', 'status'] as const
 
 type Action = (typeof CNI_ACTIONS)[number]
 
-const DEFAULT_IFNAME = 'eth0'
 /** Where runtimes look, and where Debian puts the reference plugins; our own folder comes last. */
 const PLUGIN_FOLDERS = ['/opt/cni/bin', '/usr/lib/cni']
 

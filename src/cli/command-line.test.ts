@@ -28,6 +28,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
     node: process.execPath,
     style: PLAIN,
     userID,
+    readInput: () => '{"id":"c1","status":"running"}',
     print: (text) => {
       output += text
     },
@@ -43,7 +44,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'install', 'uninstall', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'install', 'uninstall', 'oci-hook', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -93,6 +94,7 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['install --as bridge,nosuch', /^Cannot install "(bridge|nosuch)": tsnet is no such plugin$/, /Known are tsnet, loopback/],
   ['install --conf-dir /x', /^Cannot use --conf-dir without --network$/, /definition/],
   ['uninstall --bin-dir /nonexistent', /^Cannot uninstall from "\/nonexistent": tsnet is not installed there$/, /--bin-dir/],
+  ['oci-hook start', /^Cannot "start" a container: there is no such action$/, /attach, detach/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
 ]
@@ -107,7 +109,17 @@ for (const [args, message, hint] of refused) {
     }))
 }
 
-for (const command of ['attach web', 'detach web', 'check web', 'port add web -p 80', 'port rm web -p 80', 'gc', 'cni del web c1', 'cni gc web']) {
+for (const command of [
+  'attach web',
+  'detach web',
+  'check web',
+  'port add web -p 80',
+  'port rm web -p 80',
+  'gc',
+  'cni del web c1',
+  'cni gc web',
+  'oci-hook',
+]) {
   test(`tsnet ${command}: says which capability is missing before anything else`, async (t) => {
     const args = command.split(' ')
     await assert.rejects(

@@ -11,6 +11,7 @@ import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { installCommand, uninstallCommand } from './install.ts'
 import { lsCommand } from './ls.ts'
+import { ociHookCommand } from './oci-hook.ts'
 import { portCommand } from './port.ts'
 import { repairCommand } from './repair.ts'
 import type { Shell } from './shell.ts'
@@ -31,6 +32,7 @@ const COMMANDS = [
   cniCommand,
   installCommand,
   uninstallCommand,
+  ociHookCommand,
   completionCommand,
 ]
 
@@ -130,6 +132,7 @@ function explain(error: Error, args: readonly string[]): TsnetError {
     'cni',
     'install',
     'uninstall',
+    'oci-hook',
     'completion',
   ].includes(command)
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'

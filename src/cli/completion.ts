@@ -7,6 +7,7 @@ import { AGENT_ACTIONS } from './agent.ts'
 import { listAttachments } from './attachments.ts'
 import { CNI_ACTIONS } from './cni.ts'
 import { namespaceNames } from './namespace.ts'
+import { HOOK_ACTIONS } from './oci-hook.ts'
 import type { Arguments } from './options.ts'
 import { PORT_ACTIONS } from './port.ts'
 import type { Shell } from './shell.ts'
@@ -36,7 +37,9 @@ if [[ "\${zsh_eval_context[-1]}" == loadautofunc ]]; then _tsnet "$@"; else comp
 const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
-const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'cni-action' | 'network' | 'shell')[]>> = {
+const OPERANDS: Readonly<
+  Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'cni-action' | 'network' | 'hook-action' | 'shell')[]>
+> = {
   attach: ['namespace'],
   detach: ['container'],
   inspect: ['container'],
@@ -44,6 +47,7 @@ const OPERANDS: Readonly<Record<string, readonly ('namespace' | 'container' | 'a
   port: ['action', 'container'],
   agent: ['agent-action'],
   cni: ['cni-action', 'network', 'namespace'],
+  'oci-hook': ['hook-action'],
   completion: ['shell'],
 }
 
@@ -59,6 +63,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   agent: ['--idle-exit', '--verbose', '--json', '--help'],
   cni: ['--ifname', '--id', '--all', '--json', '--help'],
   install: ['--bin-dir', '--as', '--network', '--conf-dir', '--force', '--json', '--help'],
+  'oci-hook': ['--help'],
   uninstall: ['--bin-dir', '--force', '--json', '--help'],
   completion: ['--help'],
 }
@@ -126,6 +131,8 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
       return AGENT_ACTIONS
     case 'cni-action':
       return CNI_ACTIONS
+    case 'hook-action':
+      return HOOK_ACTIONS
     case 'network':
       return definedNames(shell.env['NETCONFPATH'] || DEFAULT_FOLDER)
     case 'shell':

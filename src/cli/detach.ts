@@ -1,8 +1,7 @@
 /** `tsnet detach`: a DEL of the plugin for everything that is attached to what a person names. */
 import type { CommandModule } from 'yargs'
 import { Attempts } from '../plan/detach.ts'
-import { findOwnPlugin } from '../plugins/registry.ts'
-import { runPlugin } from '../plugins/run.ts'
+import { detachContainer } from '../runtime/attachment.ts'
 import { type Attachment, findAttachments, listAttachments, narrow, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, withContainer, withJson, withNetwork } from './options.ts'
 import { formatDetached } from './render-attachment.ts'
@@ -37,20 +36,7 @@ function detach(args: Arguments, shell: Shell): void {
   const detached: Attachment[] = []
   for (const attachment of found) {
     errors.try(() => {
-      const { network, containerID, ifname } = attachment.owner
-      const environment = {
-        command: 'DEL',
-        containerID,
-        netns: attachment.record?.netns.path ?? '',
-        ifname,
-        path: '',
-        args: '',
-        netnsOverride: false,
-      } as const
-      runPlugin(
-        { entry: 'tsnet', find: findOwnPlugin, environment, input: JSON.stringify({ cniVersion: '1.1.0', name: network, type: 'tsnet' }) },
-        context,
-      )
+      detachContainer(attachment.owner, attachment.record?.netns.path ?? '', context)
       detached.push(attachment)
     })
   }

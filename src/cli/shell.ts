@@ -15,6 +15,8 @@ export interface Shell {
   readonly style: Style
   /** 0 for root. */
   readonly userID: number
+  /** @returns All of standard input. */
+  readInput(): string
   /** Writes to standard output. */
   print(text: string): void
   /** Writes to standard error. */

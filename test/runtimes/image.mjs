@@ -8,6 +8,8 @@ import { run, tryRun } from './check.mjs'
 export const IMAGE = 'localhost/web:1'
 export const SERVER = ['/bin/busybox', 'httpd', '-f', '-p', '80', '-h', '/www']
 const FOLDER = '/run/image'
+/** What is in the image. */
+export const ROOT = `${FOLDER}/root`
 
 /** Says who answers, and whom. */
 const PAGE = `#!/bin/sh
@@ -16,7 +18,7 @@ printf 'Content-Type: text/plain\\r\\n\\r\\n%s %s answers %s\\n' "$(hostname)" "
 
 /** @returns The path of the archive */
 export function makeImage() {
-  const root = `${FOLDER}/root`
+  const root = ROOT
   for (const folder of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp', 'www/cgi-bin']) mkdirSync(`${root}/${folder}`, { recursive: true })
   const busybox = run(['sh', '-c', 'command -v busybox'])
   cpSync(busybox, `${root}/bin/busybox`, { dereference: true })

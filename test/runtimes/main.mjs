@@ -4,9 +4,16 @@ import { conclude, detachAll, PLUGIN, RECORDER, RECORDING_PLUGIN, section, skip,
 import { cri, ctr, startContainerd } from './containerd.mjs'
 import { makeImage } from './image.mjs'
 import { libcni } from './libcni.mjs'
+import { ociHook } from './oci-hook.mjs'
 import { podman } from './podman.mjs'
 
-const PROGRAMS = { podman: ['podman', 'runc'], ctr: ['containerd', 'ctr', 'runc'], cri: ['containerd', 'ctr', 'runc'], libcni: ['go'] }
+const PROGRAMS = {
+  podman: ['podman', 'runc'],
+  ctr: ['containerd', 'ctr', 'runc'],
+  cri: ['containerd', 'ctr', 'runc'],
+  libcni: ['go'],
+  hook: ['runc'],
+}
 
 const NETWORK = (name, more) => ({ cniVersion: '1.0.0', name, plugins: [{ ...PLUGIN, ...more }] })
 
@@ -40,4 +47,5 @@ await suite('ctr', () => withContainerd(ctr))
 await suite('cri', () => withContainerd(cri))
 await containerd?.stop()
 await suite('libcni', libcni)
+await suite('hook', ociHook)
 process.exit(conclude())

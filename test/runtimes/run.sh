@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Real runtimes from the distribution's packages with dist/bin as their CNI_PATH: podman, containerd (ctr and CRI), libcni.
+# Real runtimes from the distribution's packages with dist/bin as their CNI_PATH: podman, containerd (ctr and CRI), libcni, and runc and crun with a hook.
 # Everything lives in private mount, network, process and cgroup namespaces, and ends with this script: what the runtimes
 # write goes to tmpfs or to the upper folder of an overlay. No image registry is asked.
-# `run.sh [podman|ctr|cri|libcni]…` runs only those. Exit status 0 only if no check failed.
+# `run.sh [podman|ctr|cri|libcni|hook]…` runs only those. Exit status 0 only if no check failed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 limit=${LIMIT:-170} # seconds

@@ -1,0 +1,31 @@
+import { readSync } from 'node:fs'
+import { MAX_CONFIG_BYTES } from '../cni/request.ts'
+import { isErrno } from '../error.ts'
+import { sleep } from '../sys/time.ts'
+
+/** Reads standard input to its end, but not beyond what a configuration may have. */
+export function readInput(): string {
+  const chunks: Buffer[] = []
+  let length = 0
+  while (length <= MAX_CONFIG_BYTES) {
+    const chunk = Buffer.allocUnsafe(65536)
+    const count = readChunk(chunk)
+    if (count === 0) break
+    chunks.push(chunk.subarray(0, count))
+    length += count
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A pipe that its writer made non-blocking has nothing to read yet (EAGAIN), not nothing at all. */
+function readChunk(chunk: Buffer): number {
+  for (;;) {
+    try {
+      return readSync(0, chunk)
+    } catch (error) {
+      if (isErrno(error, 'EOF')) return 0
+      if (!isErrno(error, 'EAGAIN')) throw error
+      sleep(1)
+    }
+  }
+}
