@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { Script } from 'node:vm'
@@ -55,6 +55,15 @@ await build({
   banner: withYargs.banner,
   define: { ...options('.').define, ...withYargs.define },
 })
+await build({
+  ...options('.'),
+  entryPoints: { library: 'src/bin/library.ts' },
+  outdir: 'dist',
+  format: 'esm',
+  outExtension: {},
+  banner: { js: 'const __dirname = import.meta.dirname' },
+})
+declareTypes('bin/library')
 replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 const launcher = await buildLauncher()
 for (const type of PLUGIN_TYPES) {
@@ -79,6 +88,32 @@ if (process.argv.includes('--tests')) {
     define: { ...options('../../dist').define, ...withYargs.define },
     sourcemap: 'inline',
   })
+}
+
+/** Writes to dist/types the declarations of a module, and of those that they refer to. */
+function declareTypes(entry) {
+  const folder = join(root, 'build', 'types')
+  rmSync(folder, { recursive: true, force: true })
+  const words =
+    '--ignoreConfig --declaration --emitDeclarationOnly --allowImportingTsExtensions --erasableSyntaxOnly --strict --exactOptionalPropertyTypes'
+  const flags =
+    `${words} --skipLibCheck --target es2023 --lib es2023,esnext.disposable --module esnext --moduleResolution bundler --types node`.split(' ')
+  const compiler = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc')
+  const args = [compiler, ...flags, '--rootDir', join(root, 'src'), '--outDir', folder, join(root, 'src', `${entry}.ts`)]
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: root })
+  if (status !== 0) throw new Error(`The types of the library cannot be declared:\n${stdout}`)
+  rmSync(join(dist, 'types'), { recursive: true, force: true })
+  const declared = new Set()
+  for (const queue = [join(folder, `${entry}.d.ts`)]; queue.length > 0; ) {
+    const path = queue.pop()
+    if (declared.has(path)) continue
+    declared.add(path)
+    const text = readFileSync(path, 'utf8').replace(/(from '\.[^']*|import\("\.[^"]*)\.ts(['"])/g, '$1.js$2')
+    const target = join(dist, 'types', relative(folder, path))
+    mkdirSync(dirname(target), { recursive: true })
+    replace(target, (fresh) => writeFileSync(fresh, text))
+    for (const [, , name] of text.matchAll(/(from '|import\(")(\.[^'"]*)\.js['"]/g)) queue.push(join(dirname(path), `${name}.d.ts`))
+  }
 }
 
 /**

@@ -1,7 +1,8 @@
 /** One request of a launcher: the plugin's own code, with the caller's environment as data and its namespace as a descriptor. */
+import type { Answer } from '../cni/exchange.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
-import { type Answer, answer } from '../plugins/answer.ts'
+import { answer } from '../plugins/answer.ts'
 import { findAnyPlugin } from '../plugins/reference.ts'
 import { adoptNetns, type Netns } from '../sys/netns.ts'
 import { now } from '../sys/time.ts'

@@ -8,7 +8,7 @@ import { TsnetError } from '../error.ts'
 import { missingCapabilities } from '../sys/capability.ts'
 import { become } from '../sys/exec.ts'
 import { openContext } from './context.ts'
-import { readInput } from './standard-input.ts'
+import { readInput } from './standard-streams.ts'
 
 declare const TSNET_VERSION: string
 

@@ -1,11 +1,10 @@
 /** One call of a plugin by a process of its own: parameters in the environment, one JSON object in, one JSON document out. @see CNI spec 1.1.0, section 2 */
-import { writeSync } from 'node:fs'
 import { SUPPORTED_VERSIONS } from '../cni/version.ts'
 import { answer } from '../plugins/answer.ts'
 import type { FindPlugin } from '../plugins/plugin.ts'
 import { libc } from '../sys/libc.ts'
 import { openContext } from './context.ts'
-import { readInput } from './standard-input.ts'
+import { print, printAbout, readInput } from './standard-streams.ts'
 
 declare const TSNET_VERSION: string
 
@@ -20,15 +19,10 @@ export function runOneShot(find: FindPlugin): never {
 function serve(find: FindPlugin): number {
   const entry = process.argv[2] ?? 'tsnet'
   if (!process.env['CNI_COMMAND']) {
-    writeSync(2, `tsnet ${TSNET_VERSION}, CNI plugin "${entry}"\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`)
+    printAbout(`tsnet ${TSNET_VERSION}, CNI plugin "${entry}"`, SUPPORTED_VERSIONS)
     return 0
   }
   const { status, output } = answer({ entry, find, env: process.env, readInput }, openContext)
   print(output)
   return status
-}
-
-function print(text: string): void {
-  const bytes = Buffer.from(text)
-  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
 }

@@ -83,20 +83,21 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
 
 /**
  * @param text All of standard input. Not for VERSION, which reads none.
+ * @param spoken The versions that the plugin supports; default all.
  * @returns The configuration. For DEL, prevResult, runtimeConfig and args of the wrong type count as absent: a DEL finds what
  * to delete by container id, and a refusal would keep the container's network for ever.
  * @throws TsnetError CNI code 6: empty, longer than 1 MiB, no JSON object, prevResult no object, name or cniVersion no string;
  * 7: no or a bad name, runtimeConfig or args no object; 1: unsupported version, or one that does not know the command
  * @see CNI spec 1.1.0, "Section 1: Network configuration format"; containernetworking/cni pkg/skel/skel.go, validateConfig
  */
-export function parseConfig(text: string, command: Command): RawConfig {
+export function parseConfig(text: string, command: Command, spoken?: readonly CniVersion[]): RawConfig {
   if (text.trim() === '') throw decodeError('Cannot read the network configuration: Standard input is empty')
   if (Buffer.byteLength(text) > MAX_CONFIG_BYTES) throw decodeError('Cannot read the network configuration: It is longer than 1 MiB')
   const raw = parseJson(text)
   if (!isObject(raw)) throw decodeError(`Cannot read the network configuration: It is ${quote(raw)}, not a JSON object`)
   const name = stringOrDecodeError(raw, 'name') ?? ''
   checkNetworkName(name)
-  const cniVersion = parseVersion(stringOrDecodeError(raw, 'cniVersion'))
+  const cniVersion = parseVersion(stringOrDecodeError(raw, 'cniVersion'), spoken)
   requireCommandAllowed(command, cniVersion)
   const source = command === 'DEL' ? withoutUnreadable(raw) : raw
   const prevResult = field(source, 'prevResult')

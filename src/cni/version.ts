@@ -16,17 +16,18 @@ const COMMAND_SINCE: Partial<Record<Command, CniVersion>> = { CHECK: '0.4.0', GC
 
 /**
  * @param text The configuration's cniVersion; absent and empty mean 0.1.0.
+ * @param spoken Those that the plugin supports; default all.
  * @returns The version. Only equal text counts: "1.0" is not "1.0.0".
  * @throws TsnetError TSNET_VERSION, CNI code 1, for a version that is not supported
  * @see CNI spec 1.1.0, "Section 1: Network configuration format"; containernetworking/cni pkg/version/reconcile.go
  */
-export function parseVersion(text: string | undefined): CniVersion {
+export function parseVersion(text: string | undefined, spoken: readonly CniVersion[] = SUPPORTED_VERSIONS): CniVersion {
   const wanted = text || '0.1.0'
-  const version = SUPPORTED_VERSIONS.find((supported) => supported === wanted)
+  const version = spoken.find((supported) => supported === wanted)
   if (version !== undefined) return version
   throw new TsnetError('TSNET_VERSION', 'incompatible CNI versions', {
     cniCode: CNI_CODE.incompatibleVersion,
-    details: `config is ${quote(wanted)}, plugin supports [${SUPPORTED_VERSIONS.map(quote).join(' ')}]`,
+    details: `config is ${quote(wanted)}, plugin supports [${spoken.map(quote).join(' ')}]`,
   })
 }
 

@@ -1,24 +1,14 @@
 /** What a plugin type is to the program: five verbs over a parsed request. */
-import type { Environment, RawConfig } from '../cni/request.ts'
+import type { CniRequest, Verbs } from '../cni/exchange.ts'
 import type { Result } from '../cni/result.ts'
 import type { PlanContext } from '../plan/attach.ts'
 
-export interface PluginRequest {
-  readonly environment: Environment
-  readonly config: RawConfig
-  /** The configuration as it was sent, for a plugin that this one delegates to. */
-  readonly input: string
+export interface PluginRequest extends CniRequest {
   readonly context: PlanContext
 }
 
-/** Each verb throws a TsnetError when it failed; DEL, CHECK, GC and STATUS answer nothing. */
-export interface Plugin {
-  add(request: PluginRequest): Result
-  del(request: PluginRequest): void
-  check(request: PluginRequest): void
-  gc(request: PluginRequest): void
-  status(request: PluginRequest): void
-}
+/** Each verb throws a TsnetError when it failed. */
+export type Plugin = Verbs<PluginRequest, Result, void>
 
 /**
  * @param entry The name under which the program was executed.

@@ -1,4 +1,5 @@
 /** One request of the CNI protocol from environment and configuration to the document that answers it. */
+import { dispatch } from '../cni/exchange.ts'
 import type { JsonObject } from '../cni/json.ts'
 import { type Environment, parseConfig } from '../cni/request.ts'
 import { formatResult } from '../cni/result.ts'
@@ -17,20 +18,6 @@ export interface Call {
 /** @returns The result document of an ADD; nothing for the other commands. @throws TsnetError */
 export function runPlugin({ entry, find, environment, input }: Call, context: PlanContext): JsonObject | undefined {
   const config = parseConfig(input, environment.command)
-  const plugin = find(entry, config.type)
-  const request = { environment, config, input, context }
-  switch (environment.command) {
-    case 'ADD':
-      return formatResult(plugin.add(request), config.cniVersion)
-    case 'DEL':
-      return void plugin.del(request)
-    case 'CHECK':
-      return void plugin.check(request)
-    case 'GC':
-      return void plugin.gc(request)
-    case 'STATUS':
-      return void plugin.status(request)
-    case 'VERSION':
-      return undefined
-  }
+  const result = dispatch(find(entry, config.type), { environment, config, input, context })
+  return result === undefined ? undefined : formatResult(result, config.cniVersion)
 }

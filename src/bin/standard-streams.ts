@@ -1,4 +1,5 @@
-import { readSync } from 'node:fs'
+/** Standard input and output of a process that speaks the CNI protocol. */
+import { readSync, writeSync } from 'node:fs'
 import { MAX_CONFIG_BYTES } from '../cni/request.ts'
 import { isErrno } from '../error.ts'
 import { sleep } from '../sys/time.ts'
@@ -28,4 +29,15 @@ function readChunk(chunk: Buffer): number {
       sleep(1)
     }
   }
+}
+
+/** Writes all of the text to standard output, however slowly that takes it. */
+export function print(text: string): void {
+  const bytes = Buffer.from(text)
+  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
+}
+
+/** Says on standard error what a plugin is that was called without a command. */
+export function printAbout(about: string, versions: readonly string[]): void {
+  writeSync(2, `${about}\nCNI protocol versions supported: ${versions.join(', ')}\n`)
 }
