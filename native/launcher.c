@@ -135,15 +135,15 @@ static int find_beside(char path[PATH_SIZE], const char *folder, const char *nam
     return access(path, mode);
 }
 
-/* The path of a bundle: where `tsnet install` says, else where the build put it, else beside the folder of this program. */
+/*
+ * The path of a bundle: where `tsnet install` says, else beside the folder of this program, else where the build put it. The last counts least:
+ * where the build was another machine's, that path may be anybody's here.
+ */
 static const char *bundle_path(const char *name)
 {
     static char path[PATH_SIZE];
-    if (find_beside(path, ".tsnet/dist", name, R_OK) == 0)
-        return path;
-    snprintf(path, sizeof path, "%s/%s", TSNET_DIST, name);
-    if (access(path, R_OK) != 0)
-        find_beside(path, "..", name, R_OK);
+    if (find_beside(path, ".tsnet/dist", name, R_OK) != 0 && find_beside(path, "..", name, R_OK) != 0)
+        snprintf(path, sizeof path, "%s/%s", TSNET_DIST, name);
     return path;
 }
 

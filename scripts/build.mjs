@@ -226,10 +226,10 @@ function entry(type) {
   return `#!/bin/sh
 # tsnet ${version}: CNI plugin${type === 'tsnet' ? ' and command' : ` "${type}"`}. Made by npm run build; do not edit.
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS NODE_PATH
-own=\${0%/*}/.tsnet node=${quoted(process.execPath)} dist=${quoted(dist)}
-[ ! -x "$own/node" ] || node=$own/node
-[ ! -r "$own/dist/cni.cjs" ] || dist=$own/dist
+here=\${0%/*} node=${quoted(process.execPath)} dist=${quoted(dist)}
+[ ! -x "$here/.tsnet/node" ] || node=$here/.tsnet/node
 [ -x "$node" ] || node=node
+if [ -r "$here/.tsnet/dist/cni.cjs" ]; then dist=$here/.tsnet/dist; elif [ -r "$here/../cni.cjs" ]; then dist=$here/..; fi
 ${cli}${daemon}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
 exec "$node" "$dist/$bundle.cjs" "\${0##*/}"
 `
