@@ -1,9 +1,8 @@
 /** A network's plugins one after the other, as libcni runs them; but a failed ADD is taken back, and DEL goes on after errors. */
-import { parseConflist, pluginInput } from '../cni/conflist.ts'
-import { field, isObject, type JsonObject, quote } from '../cni/json.ts'
-import { formatResult, parseResult } from '../cni/result.ts'
+import { parseConflist } from '../cni/conflist.ts'
+import { type JsonObject, quote } from '../cni/json.ts'
 import type { ValidAttachment } from '../cni/valid-attachments.ts'
-import { type CniVersion, type Command, isAtLeast, parseVersion } from '../cni/version.ts'
+import { isAtLeast } from '../cni/version.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import { Attempts } from '../plan/detach.ts'
@@ -11,8 +10,9 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { netnsInode, openNetns, within } from '../sys/netns.ts'
 import { completeList, type Definition } from './definition-folder.ts'
-import { executePlugin, requirePlugin, type Surroundings } from './execute.ts'
+import { requirePlugin, type Surroundings } from './execute.ts'
 import { type CachedAttachment, listCached, readCached, removeCached, writeCached } from './result-cache.ts'
+import { convert, execute, type Run, type RuntimeCall, typeOf } from './verb.ts'
 
 export interface Runtime extends Surroundings {
   /** Where results are remembered. */
@@ -21,26 +21,7 @@ export interface Runtime extends Surroundings {
   readonly definitionFolder: string
 }
 
-/** What a runtime says of a container. */
-export interface RuntimeCall {
-  readonly containerID: string
-  readonly ifname: string
-  /** Empty for a DEL whose namespace is gone. */
-  readonly netns: string
-  /** What CNI_ARGS says; absent: DEL and CHECK take what ADD was given. */
-  readonly args?: readonly (readonly [key: string, value: string])[] | undefined
-  /** What the runtime offers, by capability; absent: the same. */
-  readonly capabilityArgs?: JsonObject | undefined
-}
-
 type Definitions = Pick<Definition, 'list' | 'text'>
-
-/** What a command is run with for every plugin. */
-interface Run extends RuntimeCall {
-  readonly list: Definition['list']
-  readonly args: NonNullable<RuntimeCall['args']>
-  readonly capabilityArgs: JsonObject
-}
 
 /**
  * @returns The result of the last plugin, in the list's version.
@@ -60,8 +41,9 @@ export function addNetwork({ list, text }: Definitions, call: RuntimeCall, runti
     const takeBack = () => undo.push(`plugin ${quote(types[i])}`, () => execute('DEL', plugin, { ...run, prevResult: result }, runtime))
     // The reference plugins delete the interface by its name: one that was there before is not theirs to delete.
     if (i > 0 || !taken) takeBack()
-    result = convert(execute('ADD', plugin, { ...run, prevResult: result }, runtime), list.cniVersion)
+    const printed = execute('ADD', plugin, { ...run, prevResult: result }, runtime)
     if (i === 0 && taken) takeBack()
+    result = convert(printed, list.cniVersion)
   }
   const { netns, args, capabilityArgs } = run
   writeCached(runtime.cacheFolder, { ...owner, netns, config: text, args, capabilityArgs, result: result ?? {} })
@@ -166,33 +148,6 @@ export function askStatus({ list }: Definitions, runtime: Runtime): boolean {
   return true
 }
 
-interface Parameters extends Partial<Run> {
-  readonly list: Run['list']
-  readonly prevResult?: JsonObject | undefined
-  /** For GC. */
-  readonly valid?: readonly ValidAttachment[]
-}
-
-function execute(command: Command, plugin: JsonObject, parameters: Parameters, runtime: Runtime): unknown {
-  const { list, prevResult, capabilityArgs, containerID = '', ifname = '', netns = '', args = [], valid } = parameters
-  const input = pluginInput(list, plugin, { command, prevResult, ...(capabilityArgs && { capabilityArgs }) })
-  const environment = {
-    command,
-    containerID,
-    ifname,
-    netns,
-    args: args.map(([key, value]) => `${key}=${value}`).join(';'),
-    netnsOverride: /^(true|1)$/i.test(runtime.env['CNI_NETNS_OVERRIDE'] ?? ''),
-  }
-  // The second is how the specification spelled it at first, and libcni still does.
-  const kept = valid === undefined ? {} : { 'cni.dev/valid-attachments': valid, 'cni.dev/attachments': valid }
-  return executePlugin({ type: typeOf(plugin), environment, input: { ...input, ...kept } }, runtime)
-}
-
-function typeOf(plugin: JsonObject): string {
-  return String(field(plugin, 'type'))
-}
-
 interface Memory {
   readonly cached: CachedAttachment | undefined
   readonly runtime: Runtime
@@ -211,18 +166,6 @@ function recall(definition: Definitions | undefined, call: RuntimeCall, { cached
     })
   }
   return { ...call, list, args: call.args ?? cached?.args ?? [], capabilityArgs: call.capabilityArgs ?? cached?.capabilityArgs ?? {} }
-}
-
-/**
- * @param printed A result; one that names no version is in the list's, and null is one without content.
- * @see containernetworking/cni pkg/invoke/exec.go, fixupResultVersion
- */
-function convert(printed: unknown, version: CniVersion): JsonObject {
-  const result = isObject(printed) ? printed : {}
-  const own = field(result, 'cniVersion')
-  const from = own === undefined || own === '' ? version : parseVersion(String(own))
-  const parsed = parseResult(printed, from)
-  return from === version ? { ...result, cniVersion: version } : formatResult(parsed, version)
 }
 
 function hasInterface({ netns, ifname }: RuntimeCall): boolean {
