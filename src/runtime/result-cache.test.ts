@@ -78,3 +78,8 @@ test('readCached() refuses what is no JSON object, listCached() passes over it',
   )
   assert.equal(problems.length, 2)
 })
+
+test('listCached() passes over a file whose names would lead elsewhere', (t) => {
+  const document = { kind: 'cniCacheV1', networkName: 'web', containerId: '../../etc', ifName: 'passwd', result: {} }
+  assert.deepEqual(listCached(cache(t, { 'web-x-eth0': JSON.stringify(document) }), 'web', assert.fail), [])
+})

@@ -1,6 +1,7 @@
 /** What each ADD was run with, and its result: the files of libcni, so that runtimes and we can delete each other's attachments. */
 import { join } from 'node:path'
 import { isObject, type JsonObject, quote } from '../cni/json.ts'
+import { checkContainerID, checkIfname, checkNetworkName } from '../cni/request.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
 import { namesIn, readWhole, removeFile, writeWhole } from '../plan/state-folder.ts'
@@ -84,6 +85,7 @@ function pathOf(folder: string, { network, containerID, ifname }: Owner): string
 function decode(json: JsonObject): CachedAttachment | undefined {
   const { containerId, networkName, ifName, netns, config, cniArgs, capabilityArgs, result } = json
   if (typeof containerId !== 'string' || typeof networkName !== 'string' || typeof ifName !== 'string') return undefined
+  if (!areNames(containerId, networkName, ifName)) return undefined
   const text = typeof config === 'string' ? Buffer.from(config, 'base64').toString('utf8') : ''
   return {
     network: networkName,
@@ -94,6 +96,18 @@ function decode(json: JsonObject): CachedAttachment | undefined {
     args: Array.isArray(cniArgs) ? cniArgs.filter(isPair) : [],
     capabilityArgs: isObject(capabilityArgs) ? capabilityArgs : {},
     result: isObject(result) ? result : {},
+  }
+}
+
+/** They become paths and variables again. */
+function areNames(containerID: string, network: string, ifname: string): boolean {
+  try {
+    checkContainerID(containerID)
+    checkNetworkName(network)
+    checkIfname(ifname)
+    return true
+  } catch {
+    return false
   }
 }
 
