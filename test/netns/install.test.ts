@@ -1,7 +1,7 @@
 /** `tsnet install` and `uninstall`, in folders of a throw-away host. */
 import assert from 'node:assert/strict'
 import { dirname } from 'node:path'
-import { type Host, hostTest, TSNET } from './host.ts'
+import { type Host, hostTest, LOOPBACK, TSNET } from './host.ts'
 import type { Outcome } from './machine.ts'
 import { assertNothingLeft } from './state.ts'
 
@@ -56,6 +56,26 @@ hostTest('install, a network, a container, and uninstall', async (host, t) => {
   assert.deepEqual([list(host), host.sh('ls /run/net.d')], [[], ''])
   assert.match(packaged('uninstall', ...OPTIONS).stderr, /tsnet is not installed there/)
   assertNothingLeft(host)
+})
+
+hostTest('a runtime finds a whole program under a name at any moment', async (host) => {
+  write(host, '/run/bin/loopback', FOREIGN)
+  const script = 'while [ ! -e /run/stop ]; do sum=$(sha256sum </run/bin/loopback); case "$1$2" in *"${sum:-none}"*) ;; *) echo "$sum";; esac; done'
+  const sums = ['/run/bin/loopback', LOOPBACK].map((path) => host.sh(`sha256sum <${path}`))
+  const watcher = host.start(['sh', '-c', script, 'sh', ...sums])
+  let seen = ''
+  watcher.stdout?.on('data', (data) => {
+    seen += String(data)
+  })
+  const ended = new Promise((resolve) => watcher.once('close', resolve))
+  for (let i = 0; i < 3; i++) {
+    must(host, 'install', ...OPTIONS, '--force', '--as', 'loopback')
+    must(host, 'uninstall', ...OPTIONS)
+  }
+  host.sh('touch /run/stop')
+  await ended
+  assert.equal(seen, '')
+  assert.equal(host.exec(['/run/bin/loopback']), 'the other one\n')
 })
 
 hostTest("somebody else's programs are kept, and come back", async (host, t) => {
