@@ -30,7 +30,10 @@ export interface Answer {
   readonly error?: unknown
 }
 
-/** Calls the verb that the request's command names. VERSION is none. */
+/**
+ * Calls the verb that the request's command names. VERSION is none.
+ * @returns What the verb returns, which means something for ADD only.
+ */
 export function dispatch<Request extends CniRequest, Added, Done>(verbs: Verbs<Request, Added, Done>, request: Request): Added | Done | undefined {
   switch (request.environment.command) {
     case 'ADD':

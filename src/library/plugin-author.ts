@@ -58,7 +58,7 @@ export async function answerPlugin(plugin: CniPlugin, { versions = SUPPORTED_VER
     const { netns, command, netnsOverride } = environment
     if (command === 'ADD' && !netnsOverride && call.isOwnNetns(netns)) throw ownNetns(netns)
     const result = await dispatch(complete(plugin), { environment, config, input })
-    return success(result === undefined ? undefined : (formatResult(result, config.cniVersion) satisfies JsonObject))
+    return success(command !== 'ADD' || result === undefined ? undefined : (formatResult(result, config.cniVersion) satisfies JsonObject))
   } catch (error) {
     return failure(error)
   }

@@ -19,5 +19,5 @@ export interface Call {
 export function runPlugin({ entry, find, environment, input }: Call, context: PlanContext): JsonObject | undefined {
   const config = parseConfig(input, environment.command)
   const result = dispatch(find(entry, config.type), { environment, config, input, context })
-  return result === undefined ? undefined : formatResult(result, config.cniVersion)
+  return environment.command !== 'ADD' || result === undefined ? undefined : formatResult(result, config.cniVersion)
 }
