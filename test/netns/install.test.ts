@@ -60,7 +60,8 @@ hostTest('install, a network, a container, and uninstall', async (host, t) => {
 
 hostTest('a runtime finds a whole program under a name at any moment', async (host) => {
   write(host, '/run/bin/loopback', FOREIGN)
-  const script = 'while [ ! -e /run/stop ]; do sum=$(sha256sum </run/bin/loopback); case "$1$2" in *"${sum:-none}"*) ;; *) echo "$sum";; esac; done'
+  const script =
+    'while [ ! -e /run/stop ]; do sum=$(sha256sum </run/bin/loopback) || sum=none; case "$1$2" in *"$sum"*) ;; *) echo "$sum";; esac; done'
   const sums = ['/run/bin/loopback', LOOPBACK].map((path) => host.sh(`sha256sum <${path}`))
   const watcher = host.start(['sh', '-c', script, 'sh', ...sums])
   let seen = ''
