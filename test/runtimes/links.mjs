@@ -45,7 +45,7 @@ export async function linksWithPodman(image) {
       assertIncludes(fetchOnce(`http://${address}`), 'l1', 'By its address')
       pod('exec', 'l1', 'ping', '-c', '1', '-W', '2', '10.99.0.2')
       assertIncludes(pod('exec', 'l1', 'wget', '-q', '-O', '-', 'http://10.99.0.1:8080/cgi-bin/who'), 'l1', 'By its own published port')
-      assertIncludes(pod('exec', 'l1', 'cat', '/proc/sys/net/ipv4/conf/eth0/accept_redirects'), '0', 'The kernel parameter')
+      assertIncludes(pod('exec', 'l1', '/bin/busybox', 'cat', '/proc/sys/net/ipv4/conf/eth0/accept_redirects'), '0', 'The kernel parameter')
     })
     await check('links: a second container with the same port is refused, and the first one keeps it', async () => {
       const { status, stderr } = tryPod('run', '-d', '--name', 'thief', '--network', 'links', '-p', '8080:80', IMAGE)
@@ -74,7 +74,7 @@ export async function linksWithPodman(image) {
         '--infra-command',
         '/bin/busybox sleep 1000',
       )
-      start('lp1', '--pod', 'lp')
+      pod('run', '-d', '--name', 'lp1', '--pod', 'lp', IMAGE)
       await assertPublished(8081, 'lp')
       pod('pod', 'rm', '-f', '-t', '0', 'lp')
       assertNothingOfContainers()
