@@ -110,7 +110,7 @@ interface Taken<D> {
   readonly attempts: Attempts
 }
 
-/** First the interface, so that nobody gets its addresses while it has them; the memory goes last. */
+/** First the addresses, since a DHCP server is told by the interface itself; the memory goes last. */
 function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner, entry, netns, ipam, attempts }: Taken<D>): void {
   const unmake = () => {
     using host = openRtnetlink()
@@ -123,7 +123,7 @@ function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner,
     ipam?.del()
     return true
   }
-  const done = [attempts.try(unmake), attempts.try(release)]
+  const done = [attempts.try(release), attempts.try(unmake)]
   if (done.every(Boolean)) attempts.try(() => bookOf(type, request).remove(owner))
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { answered, startAgent } from './agent-process.ts'
 import { Device, linkOf, linksOf } from './device.ts'
+import { startDaemon, startDnsmasq } from './dhcp-server.ts'
 import { type CniDocument, hostTest } from './host.ts'
 import { addKilledAt, pointsOf, spread } from './kill.ts'
 import { assertSame, stateFiles } from './state.ts'
@@ -200,6 +201,21 @@ hostTest('the agent serves interfaces, and leaves a stranger that it may wait fo
     alone.must('DEL', { netns: other, conf: { ipam: ipam(families) } })
     assert.deepEqual([answered(host), linksOf(other).length], [served, 1])
   }
+})
+
+hostTest('macvlan with dhcp: the server gives the address and gets it back', async (host) => {
+  const server = await startDnsmasq(host, '--dhcp-range=10.99.0.100,10.99.0.105,255.255.255.0,2m')
+  await startDaemon(host)
+  const netns = host.container('c1')
+  const device = new Device(host, { type: 'macvlan', master: 'uplink' })
+  const conf = { ipam: { type: 'dhcp' } }
+  const prevResult = device.must('ADD', { netns, conf })
+  assert.match(prevResult.ips?.[0]?.address ?? '', /^10\.99\.0\.10\d\/24$/)
+  netns.exec(['ping', '-c1', '-W3', '10.99.0.2'])
+  device.must('CHECK', { netns, conf, prevResult })
+  device.must('DEL', { netns, conf })
+  assert.equal(linksOf(netns).length, 1)
+  await server.says(/DHCPRELEASE/)
 })
 
 hostTest('an ADD whose answer was lost is done again by the same request', (host) => {
