@@ -64,7 +64,8 @@ async function withOurs(mustTool, env) {
     return run([TSNET, 'cni', command, 'web', '/run/netns/tool', '--id', 'libcni-1', ...more], { env: given })
   }
   const remembered = () => {
-    const names = readdirSync(RESULTS)
+    // Runtimes that were killed have left theirs.
+    const names = readdirSync(RESULTS).filter((name) => name.startsWith('web-'))
     assert(names.join() === 'web-libcni-1-eth0', `Remembered: ${names}`)
     const { netns: _, config, result, ...rest } = JSON.parse(readFileSync(`${RESULTS}/${names[0]}`, 'utf8'))
     const addresses = result.ips.map(({ interface: index }) => index)
