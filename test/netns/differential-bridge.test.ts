@@ -13,8 +13,9 @@ const STATIC = {
   routes: [{ dst: '0.0.0.0/0', gw: '10.50.0.254' }],
   dns: { nameservers: ['10.50.0.254'], domain: 'ipam.example' },
 }
-const bridge = (keys: object = {}) => ({ type: 'bridge', bridge: 'br-net', ...keys })
-const ptp = (keys: object) => ({ type: 'ptp', ...keys })
+const plugin = (type: string, keys: object) => ({ type, ...keys })
+const bridge = (keys: object = {}) => plugin('bridge', { bridge: 'br-net', ...keys })
+const ptp = (keys: object) => plugin('ptp', keys)
 
 const without = (name: string, pattern: RegExp): Difference => ({ name, without: (line) => (pattern.test(line) ? undefined : line) })
 
@@ -28,6 +29,12 @@ const PINNED = without('bridge: the MAC address is pinned from the beginning', /
 const CHECK_L2 = without('bridge: CHECK works without ipam', /^check\./)
 const CHECK_ROUTES = without('CHECK knows routes that go by the gateway of the address', /^check\./)
 const IPAM_DNS = without("IPAM's dns stays where the definition has none", /^add\.result\.dns\./)
+const CHECK_PORTMAP = without('portmap: CHECK succeeds', /^check\./)
+/** A rule more moves the others. */
+const DNAT: Difference = {
+  name: 'firewall: published ports answer under FORWARD DROP',
+  without: (line) => (line.includes('--ctstate DNAT -j ACCEPT') ? undefined : line.replace(/^(\w+\.host\.rules)\[\d+\]/, '$1')),
+}
 const UNDONE = without('a failed ADD leaves nothing', /^(afterAdd|afterDel|afterDelAgain)\.|^del/)
 
 const nft = (host: Host) => host.run(['nft', '-s', 'list', 'table', 'bridge', 'nat']).stdout.split('\n')
@@ -80,6 +87,18 @@ const CASES: readonly DifferentialCase[] = [
     name: 'bridge whose name is that of another link',
     plugins: [bridge()],
     prepare: (host) => host.sh('ip link add br-net type veth peer name other'),
+  },
+  {
+    name: 'bridge and what a kubelet chains behind it',
+    plugins: [
+      bridge({ isDefaultGateway: true, ipMasq: true, hairpinMode: true, ipam: V4 }),
+      plugin('portmap', { snat: true }),
+      plugin('firewall', { backend: 'iptables' }),
+      plugin('bandwidth', { ingressRate: 1_000_000, ingressBurst: 200_000 }),
+      plugin('tuning', { mac: 'c2:11:22:33:44:66', sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } }),
+    ],
+    runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+    differences: [DNAT, CHECK_PORTMAP],
   },
   { name: 'ptp', plugins: [ptp({ ipam: V4 })], more: switches },
   {
