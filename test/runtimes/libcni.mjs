@@ -63,9 +63,10 @@ async function withOurs(mustTool, env) {
     const given = command === 'add' ? { ...rest, CAP_ARGS } : rest
     return run([TSNET, 'cni', command, 'web', '/run/netns/tool', '--id', 'libcni-1', ...more], { env: given })
   }
+  // Runtimes that were killed have left others.
+  const cached = () => readdirSync(RESULTS).filter((name) => name.includes('libcni-1'))
   const remembered = () => {
-    // Runtimes that were killed have left theirs.
-    const names = readdirSync(RESULTS).filter((name) => name.startsWith('web-'))
+    const names = cached()
     assert(names.join() === 'web-libcni-1-eth0', `Remembered: ${names}`)
     const { netns: _, config, result, ...rest } = JSON.parse(readFileSync(`${RESULTS}/${names[0]}`, 'utf8'))
     const addresses = result.ips.map(({ interface: index }) => index)
@@ -78,7 +79,7 @@ async function withOurs(mustTool, env) {
     ours('check')
     ours('del')
     assertNothingLeft()
-    assert(readdirSync(RESULTS).length === 0, 'the cache is not empty')
+    assert(cached().length === 0, 'the cache is not empty')
   })
   await check('add by tsnet cni: the same is remembered; check and del by libcni', () => {
     ours('add')
@@ -86,12 +87,12 @@ async function withOurs(mustTool, env) {
     mustTool('check')
     mustTool('del')
     assertNothingLeft()
-    assert(readdirSync(RESULTS).length === 0, 'the cache is not empty')
+    assert(cached().length === 0, 'the cache is not empty')
   })
   await check('add by libcni: tsnet cni gc keeps it, and with --all deletes it', () => {
     mustTool('add')
     run([TSNET, 'cni', 'gc', 'web'], { env })
-    assert(readdirSync(RESULTS).length === 1, 'gc deleted what this version of libcni does not say the namespace of')
+    assert(cached().length === 1, 'gc deleted what this version of libcni does not say the namespace of')
     run([TSNET, 'cni', 'gc', 'web', '--all'], { env })
     assertNothingLeft()
   })
