@@ -1,6 +1,8 @@
 /** A subnet file on the disk: reads and writes single lease lines in place. */
-import { closeSync, constants, fstatSync, openSync, readSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { CNI_CODE, TsnetError } from '../error.ts'
+import { adviceFor, replaceFile, requireOwn, syncFile } from '../sys/state-file.ts'
 import {
   bad,
   formatHead,
@@ -43,22 +45,28 @@ export class LeaseFile implements Disposable {
       return new LeaseFile(path, openSync(path, constants.O_RDWR | constants.O_NOFOLLOW))
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw new TsnetError('TSNET_SUBNET_FILE', `Cannot open subnet file "${path}"`, { cniCode: CNI_CODE.io, cause })
+      throw failed('open', path, cause)
     }
   }
 
   /** Puts a whole file in the place of the old one, or of none: readers find the old or the new. @throws TsnetError TSNET_SUBNET_FILE */
   static replace(path: string, head: SubnetHead, lines: readonly LeaseLine[]): void {
     const text = formatHead(head) + lines.map(formatLine).join('')
-    replaceFile(path, Buffer.from(text, 'latin1'))
+    try {
+      replaceFile(path, Buffer.from(text, 'latin1'))
+    } catch (cause) {
+      throw failed('write', path, cause)
+    }
   }
 
   get lines(): number {
     return this.#lines
   }
 
+  /** @throws TsnetError TSNET_STATE when the file is another user's, or open to others */
   stamp(): FileStamp {
-    const { ino, ctimeNs, size } = fstatSync(this.#fd, { bigint: true })
+    const { ino, ctimeNs, size, uid, mode } = fstatSync(this.#fd, { bigint: true })
+    requireOwn(this.path, { uid: Number(uid), mode: Number(mode) })
     return { inode: ino, changeTime: ctimeNs, size }
   }
 
@@ -93,8 +101,10 @@ export class LeaseFile implements Disposable {
     let written: number
     try {
       written = writeSync(this.#fd, bytes, 0, bytes.length, this.#position(line))
+      // A lease is on the disk before it is reported. A release may be lost with all else: then there is nobody who holds it.
+      if (content.kind === 'leased') syncFile(this.#fd, dirname(this.path))
     } catch (cause) {
-      throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write to subnet file "${this.path}"`, { cniCode: CNI_CODE.io, cause })
+      throw failed('write to', this.path, cause)
     }
     if (written !== bytes.length)
       throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write to subnet file "${this.path}": the disk is full`, { cniCode: CNI_CODE.io })
@@ -169,17 +179,6 @@ export class LeaseFile implements Disposable {
   }
 }
 
-/** Writes beside the file and renames over it: another reader, or the next process after a kill, finds the old content or the new. */
-function replaceFile(path: string, bytes: Uint8Array): void {
-  try {
-    const fd = openSync(`${path}.new`, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600)
-    try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at)
-    } finally {
-      closeSync(fd)
-    }
-    renameSync(`${path}.new`, path)
-  } catch (cause) {
-    throw new TsnetError('TSNET_SUBNET_FILE', `Cannot write subnet file "${path}"`, { cniCode: CNI_CODE.io, cause })
-  }
+function failed(action: string, path: string, cause: unknown): TsnetError {
+  return new TsnetError('TSNET_SUBNET_FILE', `Cannot ${action} subnet file "${path}"`, { cniCode: CNI_CODE.io, hint: adviceFor(cause), cause })
 }

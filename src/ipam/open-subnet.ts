@@ -1,13 +1,14 @@
 /** Opens subnet files, makes them, and brings their head in line with the configuration. */
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { type IpAddress, parseAddress } from '../wire/ip-address.ts'
+import { makeFolder } from '../sys/state-file.ts'
+import { formatAddress, type IpAddress, parseAddress } from '../wire/ip-address.ts'
+import type { HeldLease } from './lease.ts'
 import { LeaseFile } from './lease-file.ts'
 import { type RangeSet, rangeWith, spansOverlap } from './range.ts'
 import { type OpenedFile, SubnetStore } from './store.ts'
 import { checkOverlaps } from './subnet.ts'
-import { formatSet, type LeaseLine, parseSubnetText, type SubnetHead } from './subnet-file.ts'
+import { bad, formatSet, type LeaseLine, parseSubnetText, type SubnetHead } from './subnet-file.ts'
 import { SubnetIndex } from './subnet-index.ts'
 
 export interface SubnetOptions {
@@ -16,7 +17,14 @@ export interface SubnetOptions {
   readonly network: string
   /** What this call may hand out. A set that the file's head does not have yet is added to it, in the place of sets that it overlaps. */
   readonly rangeSets: readonly RangeSet[]
+  readonly recorded?: RecordedLeases
 }
+
+/**
+ * Leases that are written down elsewhere. Asked where nothing vouches for the lines, after an edit, a kill, or harm to the file: a lease
+ * that a truncated file has lost comes back before its address is handed out again.
+ */
+export type RecordedLeases = () => readonly HeldLease[]
 
 /**
  * Opens a network's subnet file, and makes it when there is none. The caller holds the network's lock until the store is disposed of.
@@ -27,33 +35,32 @@ export function openSubnet(options: SubnetOptions): SubnetStore {
   const path = join(options.folder, 'subnet')
   checkOverlaps(options.rangeSets)
   const head = { network: options.network, rangeSets: options.rangeSets }
-  let opened = open(options.folder, head)
+  let opened = open(options.folder, { expected: head, recorded: options.recorded })
   if (opened === undefined) {
     makeFolder(options.folder)
-    LeaseFile.replace(path, head, [])
+    LeaseFile.replace(path, head, restore([], false, options.recorded?.() ?? []))
   } else {
     if (opened.head.network !== options.network) {
       opened.file[Symbol.dispose]()
-      throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" is of network "${opened.head.network}", not of "${options.network}"`, {
-        cniCode: CNI_CODE.io,
-      })
+      throw bad(path, 2, `it is of network "${opened.head.network}", not of "${options.network}"`)
     }
     const recorded = opened.head === head ? [] : opened.head.rangeSets.map(formatSet)
     if (opened.head === head || options.rangeSets.every((set) => recorded.includes(formatSet(set)))) return new SubnetStore(opened, options.rangeSets)
     extendHead(path, head, opened)
   }
-  opened = open(options.folder, head)
+  opened = open(options.folder, { expected: head })
   if (opened === undefined) throw new TsnetError('TSNET_SUBNET_FILE', `Subnet file "${path}" vanished while it was opened`, { cniCode: CNI_CODE.io })
   return new SubnetStore(opened, options.rangeSets)
 }
 
 /**
  * Opens the subnet file of a network whose configuration is not at hand: to release, list, or hand out what its head names.
+ * @param recorded Not for a caller that only looks: what is missing is written.
  * @returns The store, with the range sets of the head, or undefined when the network has no subnet file.
  * @throws TsnetError TSNET_SUBNET_FILE
  */
-export function openExistingSubnet(folder: string): SubnetStore | undefined {
-  const opened = open(folder)
+export function openExistingSubnet(folder: string, recorded?: RecordedLeases): SubnetStore | undefined {
+  const opened = open(folder, { recorded })
   return opened === undefined ? undefined : new SubnetStore(opened, opened.head.rangeSets)
 }
 
@@ -63,8 +70,13 @@ export function readHead(folder: string): SubnetHead | undefined {
   return store?.head
 }
 
+interface Opening {
+  readonly expected?: SubnetHead
+  readonly recorded?: RecordedLeases | undefined
+}
+
 /** Opens the file; where nothing vouches for its lines it is read whole, and written anew if a person left it out of line. */
-function open(folder: string, expected?: SubnetHead): OpenedFile | undefined {
+function open(folder: string, opening: Opening): OpenedFile | undefined {
   const path = join(folder, 'subnet')
   const file = LeaseFile.open(path)
   if (file === undefined) return undefined
@@ -74,17 +86,37 @@ function open(folder: string, expected?: SubnetHead): OpenedFile | undefined {
     const state = SubnetIndex.readState(indexFolder, stamp)
     if (state === undefined) {
       const text = parseSubnetText(file.readAll(), path)
-      if (!text.aligned) {
+      const lines = opening.recorded === undefined ? text.lines : restore(text.lines, text.cut, opening.recorded())
+      if (!text.aligned || lines !== text.lines) {
         file[Symbol.dispose]()
-        LeaseFile.replace(path, text, text.lines)
-        return open(folder, expected)
+        LeaseFile.replace(path, text, lines)
+        return open(folder, { ...opening, recorded: undefined })
       }
     }
-    return { indexFolder, file, head: file.readHead(stamp, expected), state }
+    return { indexFolder, file, head: file.readHead(stamp, opening.expected), state }
   } catch (error) {
     file[Symbol.dispose]()
     throw error
   }
+}
+
+/**
+ * @param cut Whether the last line may be cut short.
+ * @param recorded Leases that are written down elsewhere.
+ * @returns The same lines when they have all of them; a lease that is another's by now stays with that one
+ */
+export function restore(lines: readonly LeaseLine[], cut: boolean, recorded: readonly HeldLease[]): readonly LeaseLine[] {
+  const byAddress = new Map(lines.map((line) => [line.address, line]))
+  const uncertain = cut ? lines.at(-1) : undefined
+  let lost = false
+  for (const lease of recorded) {
+    const address = formatAddress(lease.address)
+    const line = byAddress.get(address)
+    if (line?.kind === 'leased' && (line.owner === lease.owner || line !== uncertain)) continue
+    byAddress.set(address, { kind: 'leased', address, owner: lease.owner })
+    lost = true
+  }
+  return lost ? [...byAddress.values()] : lines
 }
 
 /** Writes the file anew with the wanted sets first, and with those old sets that they do not overlap and that still have a lease. */
@@ -108,12 +140,4 @@ function extendHead(path: string, wanted: SubnetHead, opened: OpenedFile): void 
     { network: wanted.network, rangeSets },
     stay.map(({ content }) => content),
   )
-}
-
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-  } catch (cause) {
-    throw new TsnetError('TSNET_SUBNET_FILE', `Cannot make folder "${folder}"`, { cniCode: CNI_CODE.io, cause })
-  }
 }

@@ -47,7 +47,7 @@ function killAt(at: number, options: { readonly torn: boolean; readonly frozen: 
   if (options.frozen) {
     mock.method(fs, 'fstatSync', (fd: number, how?: { bigint: true }) => {
       const stat = fstatSync(fd, how as { bigint: true })
-      return how?.bigint ? { ino: stat.ino, size: stat.size, ctimeNs: 1n } : stat
+      return how?.bigint ? Object.assign(stat, { ctimeNs: 1n }) : stat
     })
   }
   return { isDead: () => changes >= at, [Symbol.dispose]: () => mock.restoreAll() }

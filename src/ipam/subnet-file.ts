@@ -2,6 +2,7 @@
  * The text of a subnet file: a head of whole pages, then one line of 128 bytes a lease. No line crosses a page, so that one write
  * of a line is done or not done, even for a process that is killed. ASCII only. @see docs/subnet-file.md
  */
+import { basename, dirname } from 'node:path'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { formatAddress, formatPrefix, type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import type { LeaseOwner } from './lease.ts'
@@ -73,6 +74,8 @@ export interface SubnetText extends SubnetHead {
   readonly lines: readonly LeaseLine[]
   /** Whether every line stands where it must: false after an edit that left other line lengths, comments or blank lines. */
   readonly aligned: boolean
+  /** Whether the last line has no newline: it may have been cut short in the middle of its holder's name. */
+  readonly cut: boolean
 }
 
 /**
@@ -105,8 +108,9 @@ export function parseSubnetText(text: string, path: string): SubnetText {
     lines.push(line)
   }
   if (end >= 0) for (let i = end; i < rows.length; i++) take(rows[i] as string, i + 1)
-  if (parseLine(cut) !== undefined) take(cut, rows.length + 1)
-  return { ...head, lines, aligned }
+  const last = canonical(parseLine(cut)) !== undefined
+  if (last) take(cut, rows.length + 1)
+  return { ...head, lines, aligned, cut: last }
 }
 
 /** @param rows The lines of the head. @throws TsnetError TSNET_SUBNET_FILE that names file and line */
@@ -136,7 +140,7 @@ export function parseHead(rows: readonly string[], path: string): SubnetHead {
 export function bad(path: string, line: number, reason: string, cause?: unknown): TsnetError {
   return new TsnetError('TSNET_SUBNET_FILE', `Cannot use line ${line} of subnet file "${path}": ${reason}`, {
     cniCode: CNI_CODE.io,
-    hint: 'Mend the line, or move the file away when no container of the network runs; the folder "index" beside it may always be deleted',
+    hint: `Mend the line, or let tsnet make the file again from what runs: tsnet ipam check --repair --network ${basename(dirname(path))}`,
     cause,
   })
 }

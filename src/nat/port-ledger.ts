@@ -7,10 +7,10 @@
  * A claim costs one small file, however many ports are published, and a range of 10,000 ports 40 of them. A claim counts
  * while its owner's attachment record exists, so that nothing that was killed can hold a port for ever.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { lockFile } from '../sys/lock.ts'
+import { makeFolder, readOwnFile, removeFile, replaceFile } from '../sys/state-file.ts'
 import { formatAddress, parseAddress } from '../wire/ip-address.ts'
 import type { HostPorts } from './host-ports.ts'
 import { formatHostPort, type PublishedPort, portsConflict } from './model.ts'
@@ -181,7 +181,7 @@ class Book {
 }
 
 function openLedger(ledger: PortLedger): Disposable {
-  mkdirSync(ledger.folder, { recursive: true, mode: 0o700 })
+  makeFolder(ledger.folder)
   return lockFile(join(ledger.folder, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
 }
 
@@ -196,22 +196,15 @@ function bucketsOf(ports: readonly PublishedPort[]): readonly string[] {
 
 function readBucket(ledger: PortLedger, bucket: string): readonly Claim[] {
   const [protocol] = bucket.split('/') as [PublishedPort['protocol']]
-  let text: string
-  try {
-    text = readFileSync(join(ledger.folder, bucket), 'utf8')
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  const text = readOwnFile(join(ledger.folder, bucket)) ?? ''
   return text.split('\n').flatMap((line) => parseClaim(protocol, line) ?? [])
 }
 
 function writeBucket(ledger: PortLedger, bucket: string, claims: readonly Claim[]): void {
   const path = join(ledger.folder, bucket)
-  if (claims.length === 0) return rmSync(path, { force: true })
-  mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 })
-  writeFileSync(`${path}.new`, claims.map(formatClaim).join(''), { mode: 0o600 })
-  renameSync(`${path}.new`, path)
+  if (claims.length === 0) return removeFile(path)
+  // A claim ends with the boot: what a loss of power takes of it is missed by nobody.
+  replaceFile(path, claims.map(formatClaim).join(''), false)
 }
 
 function formatClaim({ owner, port }: Claim): string {

@@ -5,7 +5,6 @@ import { deleteDetour, findDetour } from '../bridge/shaper.ts'
 import { deleteVeth, findVeth } from '../bridge/veth.ts'
 import { ErrorList } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
-import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
 import { dropUnusedGuard, unguardOwner, unguardSources } from '../nat/source-guard/guard.ts'
@@ -13,6 +12,7 @@ import { forgetAddresses } from '../nat/stale-connections.ts'
 import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Family, IpAddress } from '../wire/ip-address.ts'
+import { openBook } from './address-book.ts'
 import type { PlanContext } from './attach.ts'
 import { liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf } from './desired.ts'
@@ -190,13 +190,13 @@ function findOwnBridge(network: NetworkRecord, host: NetlinkSocket, port?: numbe
 /** @returns The addresses under which others may have connections with the attachment: leases come before the record names them. */
 function heldAddresses(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): readonly IpAddress[] {
   if (record !== undefined) return recordedAddresses(record)
-  using store = openExistingSubnet(networkFolder(context.state, owner.network))
+  using store = openBook(context.state, owner.network)
   return store?.leasesOf(leaseOwner(owner.containerID, owner.ifname)) ?? []
 }
 
 /** @returns How many were released. */
 function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): number {
-  using store = openExistingSubnet(networkFolder(context.state, owner.network))
+  using store = openBook(context.state, owner.network)
   const holder = leaseOwner(owner.containerID, owner.ifname)
   if (store === undefined) return 0
   if (record === undefined || record.state === 'adding') return store.releaseAll(holder).length

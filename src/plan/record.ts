@@ -4,10 +4,11 @@ import type { LinkSettings } from '../bridge/link-settings.ts'
 import type { RateLimits } from '../bridge/shaper.ts'
 import { isErrno } from '../error.ts'
 import type { Protocol, PublishedPort } from '../nat/model.ts'
+import { readOwnFile, removeFile, replaceFile } from '../sys/state-file.ts'
 import { formatAddress, formatPrefix, type IpAddress, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { Sysctl } from './host-switches.ts'
 import type { Owner } from './owner.ts'
-import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
+import { attachmentsFolder, namesIn, recordPath, type StateFolder } from './state-folder.ts'
 
 const FORMAT = 1
 const SUFFIX = '.json'
@@ -83,12 +84,12 @@ export interface AttachmentRecord extends Owner {
 }
 
 export function writeRecord(state: StateFolder, record: AttachmentRecord): void {
-  writeWhole(recordPath(state, record), `${JSON.stringify(record, undefined, 1)}\n`)
+  replaceFile(recordPath(state, record), `${JSON.stringify(record, undefined, 1)}\n`)
 }
 
 /** @returns The record, or undefined when there is none that can be read. */
 export function readRecord(state: StateFolder, owner: Owner): AttachmentRecord | undefined {
-  return parseRecord(readWhole(recordPath(state, owner)))
+  return parseRecord(readOwnFile(recordPath(state, owner)), owner)
 }
 
 /** Removes the record, and its network's folder with the last one. */
@@ -148,12 +149,31 @@ function required(text: string) {
   return address
 }
 
-function parseRecord(text: string | undefined): AttachmentRecord | undefined {
+/** Half a record, or one that something has damaged, would take back half an attachment: it counts as none. */
+function parseRecord(text: string | undefined, { network, containerID, ifname }: Owner): AttachmentRecord | undefined {
   if (text === undefined) return undefined
   try {
     const record = JSON.parse(text) as AttachmentRecord
-    return record.format === FORMAT && Array.isArray(record.addresses) && Array.isArray(record.ports) ? record : undefined
+    const isOwn = record.network === network && record.containerID === containerID && record.ifname === ifname
+    return record.format === FORMAT && isOwn && isWhole(record) ? record : undefined
   } catch {
     return undefined
   }
+}
+
+/** @throws TypeError for some that are not */
+function isWhole({ state, netns, addresses, routes, ports, leaving = [], ...texts }: AttachmentRecord): boolean {
+  return (
+    (state === 'adding' || state === 'attached') &&
+    [netns.path, texts.bootId, texts.created, texts.bridge, texts.hostVeth, texts.hostMac, texts.mac, texts.bridgeMac].every(isText) &&
+    Number.isSafeInteger(netns.inode) &&
+    Number.isSafeInteger(texts.mtu) &&
+    addresses.every(({ address, gateway }) => parsePrefix(address) !== undefined && (gateway === undefined || parseAddress(gateway) !== undefined)) &&
+    routes.every(({ dst }) => isText(dst)) &&
+    [...ports, ...leaving].every((port) => recordedPort(port).count > 0 && Number.isSafeInteger(port.hostPort))
+  )
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string'
 }

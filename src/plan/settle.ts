@@ -2,7 +2,6 @@
  * Settles who of a container's interfaces has the default route, and which of them answer by a table of their own. It is done
  * when an interface comes to others, and when one goes: it concerns those that stay, whichever network they are of.
  */
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { deleteRoute, ensureRoute, type RouteOptions, routesOf } from '../bridge/route.ts'
 import { deleteSourceRule, ensureSourceRule, sourceRulesOf } from '../bridge/source-rule.ts'
@@ -11,6 +10,7 @@ import { listAddresses, listLinks, openRtnetlink } from '../netlink/rtnetlink.ts
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
 import { findNetns, netnsInode, within } from '../sys/netns.ts'
+import { makeFolder } from '../sys/state-file.ts'
 import { addressFromBytes, formatAddress } from '../wire/ip-address.ts'
 import type { AttachmentRecord } from './record.ts'
 import { siblingsOf } from './siblings.ts'
@@ -24,7 +24,7 @@ const UNUSABLE = ['ENETDOWN', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV', 'EINVAL']
 
 /** Held, always after a network's and the host's, while the interfaces of one container are settled: they are of several networks. */
 export function lockContainers(state: StateFolder): FileLock {
-  mkdirSync(state.root, { recursive: true, mode: 0o700 })
+  makeFolder(state.root)
   return lockFile(join(state.root, 'containers'), { timeoutMs: LOCK_TIMEOUT_MS })
 }
 

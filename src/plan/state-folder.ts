@@ -10,10 +10,11 @@
  *       ports/                                       who owns which host port
  *       chained/<type>/<network>/<id>:<ifname>.json  what a plugin of a chain did (src/chained/attachment-book.ts)
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
+import { makeFolder, requireOwnFolder } from '../sys/state-file.ts'
 import type { Owner } from './owner.ts'
 
 export const DEFAULT_STATE_FOLDER = '/run/tsnet'
@@ -58,12 +59,14 @@ export function portsFolder(state: StateFolder): string {
 
 /**
  * Everything about one network happens under its lock.
- * @throws TsnetError with CNI code 11 after 30 seconds; TSNET_ABANDONED when nobody waits for the answer any more
+ * @throws TsnetError with CNI code 11 after 30 seconds; TSNET_ABANDONED when nobody waits for the answer any more; TSNET_STATE, CNI code 5, when
+ * the state folder is another user's, open to others or cannot be written to
  */
 export function lockNetwork(state: StateFolder, network: string): FileLock {
   const { lockTimeoutMs = LOCK_TIMEOUT_MS, isWanted } = state.patience ?? {}
   const folder = networkFolder(state, network)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder)
+  requireOwnFolder(state.root)
   const lock = lockFile(join(folder, 'lock'), { timeoutMs: lockTimeoutMs })
   if (isWanted?.() ?? true) return lock
   lock[Symbol.dispose]()
@@ -74,42 +77,16 @@ export function lockNetwork(state: StateFolder, network: string): FileLock {
 
 /** Held, always after the network's own lock, while a network chooses bridge and subnet. */
 export function lockHost(state: StateFolder): FileLock {
-  mkdirSync(state.root, { recursive: true, mode: 0o700 })
+  makeFolder(state.root)
   return lockFile(join(state.root, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
-}
-
-/** Writes a file as a whole or not at all. */
-export function writeWhole(path: string, text: string): void {
-  const write = () => {
-    writeFileSync(`${path}.new`, text, { mode: 0o600 })
-    return true
-  }
-  if (unlessAbsent(write) === undefined) {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    write()
-  }
-  renameSync(`${path}.new`, path)
-}
-
-/** @returns The file's text, or undefined when there is none. */
-export function readWhole(path: string): string | undefined {
-  return unlessAbsent(() => readFileSync(path, 'utf8'))
 }
 
 /** @returns The names in a folder; none when there is no such folder. */
 export function namesIn(folder: string): readonly string[] {
-  return unlessAbsent(() => readdirSync(folder)) ?? []
-}
-
-export function removeFile(path: string): void {
-  rmSync(path, { force: true })
-}
-
-function unlessAbsent<T>(read: () => T): T | undefined {
   try {
-    return read()
+    return readdirSync(folder)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
     throw error
   }
 }

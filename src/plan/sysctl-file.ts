@@ -3,15 +3,16 @@
  * files does not turn them back. It lives as long as they do, and only in the machine's own network namespace: others have
  * parameters of their own, and no such files.
  */
-import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe } from '../error.ts'
 import { isInMachinesNetns } from '../sys/netns.ts'
+import { removeFile } from '../sys/state-file.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { type HostSysctl, isSet, loopbackSwitch, switchesOf } from './host-switches.ts'
 import { type NetworkRecord, readNetwork } from './network.ts'
 import { listLiveNetworks } from './record.ts'
-import { lockHost, readWhole, removeFile, type StateFolder } from './state-folder.ts'
+import { lockHost, type StateFolder } from './state-folder.ts'
 
 const DEFAULT_FOLDER = '/run/sysctl.d'
 /** After Debian's 99-sysctl.conf: the files of all folders are read in the order of their names, and the last one counts. */
@@ -37,7 +38,7 @@ export interface SysctlFileContent {
 /** @returns The file's path when it does not say what an attachment needs. */
 export function findSysctlFileLack(wanted: readonly HostSysctl[], context: SysctlFileContext): string | undefined {
   const path = wanted.length > 0 ? pathOf(context) : undefined
-  const text = path === undefined ? undefined : (readWhole(path) ?? '')
+  const text = path === undefined ? undefined : existsSync(path) ? readFileSync(path, 'utf8') : ''
   const said = (one: HostSysctl) => [one.value, ...(one.alternatives ?? [])].some((value) => text?.includes(`${line(one.key, value)}\n`))
   return text === undefined || wanted.every(said) ? undefined : path
 }

@@ -5,6 +5,7 @@ import { openSubnet } from '../ipam/open-subnet.ts'
 import { type RangeSet, rangeWith } from '../ipam/range.ts'
 import { disjointPrefixes, formatHostPort, type Protocol, type PublishedPort, portsConflict, targetsOverlap } from '../nat/model.ts'
 import { containsAddress, formatAddress, formatPrefix, type IpAddress, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
+import { recordedLeases } from './address-book.ts'
 import type { Network } from './network.ts'
 import type { Owner } from './owner.ts'
 import type { RecordedAddress, RecordedRoute } from './record.ts'
@@ -58,7 +59,8 @@ export function acquireAddresses(owner: Owner, network: Network, { wishes, state
     )
   }
   const holder = leaseOwner(owner.containerID, owner.ifname)
-  const options = { folder: networkFolder(state, network.name), network: network.name, rangeSets: network.rangeSets }
+  const recorded = () => recordedLeases(state, network.name)
+  const options = { folder: networkFolder(state, network.name), network: network.name, rangeSets: network.rangeSets, recorded }
   undo.push('leases', () => {
     using store = openSubnet(options)
     store.releaseAll(holder)

@@ -1,4 +1,5 @@
 /** Type `tsnet`: bridge, addresses, masquerading and published ports in one process. */
+import { existsSync } from 'node:fs'
 import { requestedAddresses, requestedMac } from '../cni/capabilities.ts'
 import { parseCniArgs } from '../cni/cni-args.ts'
 import { parsePortMappings } from '../cni/port-mapping.ts'
@@ -16,7 +17,7 @@ import { collectGarbage } from '../plan/gc.ts'
 import { readNetwork } from '../plan/network.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
-import { networkFolder } from '../plan/state-folder.ts'
+import { lockNetwork, networkFolder, type StateFolder } from '../plan/state-folder.ts'
 import { containsAddress } from '../wire/ip-address.ts'
 import { parseBandwidth } from './bandwidth-config.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
@@ -64,7 +65,7 @@ export const tsnet: Plugin = {
       network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))],
     )
     if (network.sourceGuard) ensureGuardAvailable()
-    refuseFullPool(networkFolder(context.state, config.name), network.rangeSets)
+    refuseFullPool(config.name, network.rangeSets, context.state)
   },
 }
 
@@ -104,7 +105,10 @@ function ownerOf({ environment, config }: PluginRequest): Owner {
 }
 
 /** @throws TsnetError with CNI code 50 when some range set has no address left */
-function refuseFullPool(folder: string, rangeSets: ReturnType<typeof parseTsnetConfig>['network']['rangeSets']): void {
+function refuseFullPool(name: string, rangeSets: ReturnType<typeof parseTsnetConfig>['network']['rangeSets'], state: StateFolder): void {
+  const folder = networkFolder(state, name)
+  // A file that somebody edited is put in line when it is read.
+  using _lock = existsSync(folder) ? lockNetwork(state, name) : undefined
   using store = openExistingSubnet(folder)
   if (store === undefined) return
   const leases = store.leases()

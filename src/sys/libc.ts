@@ -24,6 +24,7 @@ export const libc = {
   setns: c.func('int setns(int fd, int nstype)') as (fd: number, nstype: number) => number,
   unshare: c.func('int unshare(int flags)') as (flags: number) => number,
   ioctl: c.func('int ioctl(int fd, unsigned long request, intptr_t argument)') as (fd: number, request: number, argument: number) => number,
+  geteuid: c.func('unsigned int geteuid()') as () => number,
   flock: c.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
   socket: c.func('int socket(int domain, int type, int protocol)') as (domain: number, type: number, protocol: number) => number,
   connect: c.func('int connect(int fd, const uint8_t *address, unsigned int length)') as (fd: number, address: Uint8Array, length: number) => number,

@@ -37,11 +37,11 @@ test('shared locks go together, an exclusive one waits for them', () => {
 
 test('lockFile() gets the lock of a process that ends, and looks anew when the file was replaced meanwhile', () => {
   using base = folder()
-  writeFileSync(base.lock, '')
+  writeFileSync(base.lock, '', { mode: 0o600 })
   const held = join(base.path, 'held')
   const replacing = spawn(
     'flock',
-    ['-x', base.lock, 'sh', '-c', `touch ${held}; sleep 0.15; touch ${base.lock}.new; mv ${base.lock}.new ${base.lock}; sleep 0.05`],
+    ['-x', base.lock, 'sh', '-c', `umask 077; touch ${held}; sleep 0.15; touch ${base.lock}.new; mv ${base.lock}.new ${base.lock}; sleep 0.05`],
     { stdio: 'ignore' },
   )
   while (!existsSync(held)) spawnSync('sleep', ['0.01'])

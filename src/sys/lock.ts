@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { errno, kernelError, libc } from './libc.ts'
+import { adviceFor, requireOwn } from './state-file.ts'
 
 // asm-generic/fcntl.h, asm-generic/errno-base.h
 const LOCK_SH = 1
@@ -42,7 +43,7 @@ export class FileLock implements Disposable {
  * @param path A file that is made, mode 0600, when it is missing; its folder must exist. A symbolic link is refused.
  * @returns The lock, on the file that `path` names at this moment.
  * @throws TsnetError TSNET_LOCK_TIMEOUT (CNI code 11) when others hold it all the time
- * @throws TsnetError TSNET_LOCK (CNI code 5) when the file cannot be opened
+ * @throws TsnetError TSNET_LOCK (CNI code 5) when the file cannot be opened; TSNET_STATE (5) when it is another user's, or open to others
  * @throws KernelError when flock(2) itself fails
  */
 export function lockFile(path: string, options: LockOptions = {}): FileLock {
@@ -75,7 +76,7 @@ function open(path: string): number {
   try {
     return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
   } catch (cause) {
-    throw new TsnetError('TSNET_LOCK', `Cannot open lock file "${path}"`, { cniCode: CNI_CODE.io, cause })
+    throw new TsnetError('TSNET_LOCK', `Cannot open lock file "${path}"`, { cniCode: CNI_CODE.io, hint: adviceFor(cause), cause })
   }
 }
 
@@ -88,6 +89,7 @@ function tryLock(fd: number, operation: number, path: string): boolean {
 
 function isStill(fd: number, path: string): boolean {
   const held = fstatSync(fd)
+  requireOwn(path, held)
   const named = statSync(path, { throwIfNoEntry: false })
   return named !== undefined && named.ino === held.ino && named.dev === held.dev
 }
