@@ -44,7 +44,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
   return output
 }
 
-const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'cni', 'install', 'uninstall', 'oci-hook', 'completion']
+const COMMANDS = ['attach', 'detach', 'ls', 'inspect', 'check', 'port', 'gc', 'ipam', 'cni', 'install', 'uninstall', 'oci-hook', 'completion']
 
 test('--version prints the version', async (t) => assert.equal(await run(t, ['--version']), '1.2.3\n'))
 
@@ -95,6 +95,8 @@ const refused: readonly (readonly [args: string, message: RegExp, hint: RegExp])
   ['install --conf-dir /x', /^Cannot use --conf-dir without --network$/, /definition/],
   ['uninstall --bin-dir /nonexistent', /^Cannot uninstall from "\/nonexistent": tsnet is not installed there$/, /--bin-dir/],
   ['oci-hook start', /^Cannot "start" a container: there is no such action$/, /attach, detach/],
+  ['ipam', /^Cannot tell what to do: tsnet ipam takes an action$/, /tsnet ipam check/],
+  ['ipam mend', /^Cannot "mend" address books: there is no such action$/, /ipam check/],
   ['completion fish', /^Cannot complete in "fish"/, /bash or zsh/],
   ['inspect web', /^Cannot inspect "web": nothing is attached to it$/, /tsnet attach/],
 ]
@@ -119,6 +121,7 @@ for (const command of [
   'cni del web c1',
   'cni gc web',
   'oci-hook',
+  'ipam check',
 ]) {
   test(`tsnet ${command}: says which capability is missing before anything else`, async (t) => {
     const args = command.split(' ')
@@ -154,6 +157,7 @@ test('completion knows the commands and options that there are', async (t) => {
   assert.equal(await run(t, ['--complete', 'attach', 'web', '--network', 't']), 'tsnet\n')
   assert.equal(await run(t, ['--complete', 'completion', 'z']), 'zsh\n')
   assert.equal(await run(t, ['--complete', 'port', '']), 'add\nrm\nls\n')
+  assert.equal(await run(t, ['--complete', 'ipam', '']), 'check\n')
   assert.equal(await run(t, ['--complete', 'attach', 'web', '-p', '']), '')
 })
 

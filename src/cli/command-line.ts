@@ -10,6 +10,7 @@ import { detachCommand } from './detach.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { installCommand, uninstallCommand } from './install.ts'
+import { ipamCommand } from './ipam.ts'
 import { lsCommand } from './ls.ts'
 import { ociHookCommand } from './oci-hook.ts'
 import { portCommand } from './port.ts'
@@ -28,6 +29,7 @@ const COMMANDS = [
   portCommand,
   repairCommand,
   gcCommand,
+  ipamCommand,
   agentCommand,
   cniCommand,
   installCommand,
@@ -128,6 +130,7 @@ function explain(error: Error, args: readonly string[]): TsnetError {
     'port',
     'repair',
     'gc',
+    'ipam',
     'agent',
     'cni',
     'install',
@@ -138,6 +141,8 @@ function explain(error: Error, args: readonly string[]): TsnetError {
   const help = known ? `See tsnet ${command} --help` : 'See tsnet --help'
   const message = error.message.replace(/\.$/, '')
   if (known && /non-option arguments/.test(message)) {
+    if (command === 'ipam')
+      return usageError('Cannot tell what to do: tsnet ipam takes an action', `For example tsnet ipam check; ${help.toLowerCase()}`)
     if (command === 'port')
       return usageError('Cannot tell what to do: tsnet port takes an action and a container', `For example tsnet port ls web; ${help.toLowerCase()}`)
     if (command === 'cni')

@@ -6,6 +6,7 @@ import { networkNames } from '../runtime/network-definition.ts'
 import { AGENT_ACTIONS } from './agent.ts'
 import { listAttachments } from './attachments.ts'
 import { CNI_ACTIONS } from './cni.ts'
+import { IPAM_ACTIONS } from './ipam.ts'
 import { namespaceNames } from './namespace.ts'
 import { HOOK_ACTIONS } from './oci-hook.ts'
 import type { Arguments } from './options.ts'
@@ -38,13 +39,17 @@ const SCRIPTS: Readonly<Record<string, string>> = { bash: BASH, zsh: ZSH }
 
 /** What each command takes beside its options. */
 const OPERANDS: Readonly<
-  Record<string, readonly ('namespace' | 'container' | 'action' | 'agent-action' | 'cni-action' | 'network' | 'hook-action' | 'shell')[]>
+  Record<
+    string,
+    readonly ('namespace' | 'container' | 'action' | 'ipam-action' | 'agent-action' | 'cni-action' | 'network' | 'hook-action' | 'shell')[]
+  >
 > = {
   attach: ['namespace'],
   detach: ['container'],
   inspect: ['container'],
   check: ['container'],
   port: ['action', 'container'],
+  ipam: ['ipam-action'],
   agent: ['agent-action'],
   cni: ['cni-action', 'network', 'namespace'],
   'oci-hook': ['hook-action'],
@@ -60,6 +65,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   port: ['--publish', '--allow', '--network', '--ifname', '--json', '--help'],
   repair: ['--network', '--dry-run', '--watch', '--every', '--json', '--help'],
   gc: ['--network', '--json', '--help'],
+  ipam: ['--repair', '--network', '--json', '--help'],
   agent: ['--idle-exit', '--verbose', '--json', '--help'],
   cni: ['--ifname', '--id', '--all', '--json', '--help'],
   install: ['--bin-dir', '--as', '--network', '--conf-dir', '--force', '--json', '--help'],
@@ -127,6 +133,8 @@ function candidates(before: readonly string[], current: string, shell: Shell): r
       return [...new Set([...namespaceNames(), ...listAttachments(shell.openContext().state).map(({ owner }) => owner.containerID)])]
     case 'action':
       return PORT_ACTIONS
+    case 'ipam-action':
+      return IPAM_ACTIONS
     case 'agent-action':
       return AGENT_ACTIONS
     case 'cni-action':

@@ -1,9 +1,10 @@
 /** `tsnet gc`: gives back the addresses, ports and rules of containers whose namespace is gone. */
 import type { CommandModule } from 'yargs'
 import type { PlanContext } from '../plan/attach.ts'
-import { Attempts, detach } from '../plan/detach.ts'
-import { lockNetwork } from '../plan/state-folder.ts'
-import { type Attachment, inspectAttachment, listAttachments, narrow } from './attachments.ts'
+import { Attempts } from '../plan/detach.ts'
+import { detachIfGone, releaseUnrecorded } from '../plan/reclaim.ts'
+import { listNetworks, lockNetwork } from '../plan/state-folder.ts'
+import { type Attachment, listAttachments, narrow } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, withJson, withNetwork } from './options.ts'
 import { formatDetached } from './render-attachment.ts'
 import { jsonOf } from './render-json.ts'
@@ -27,14 +28,26 @@ function collect(args: Arguments, shell: Shell): void {
   const context = shell.openContext()
   const stale = narrow(listAttachments(context.state), { network }).filter(({ status }) => status === 'gone')
   const errors = new Attempts()
-  const removed = stale.filter((attachment) => errors.try(() => removeIfGone(attachment, context)))
-  if (shell.style.terminal && removed.length === 0 && !flag(args, 'json')) shell.print('Nothing to clean up\n')
-  shell.print(flag(args, 'json') ? jsonOf(removed) : formatDetached(shell.style, removed))
+  const removed = stale.filter(({ owner }) =>
+    errors.try(() => {
+      using _lock = lockNetwork(context.state, owner.network)
+      return detachIfGone(owner, context)
+    }),
+  )
+  const released = listNetworks(context.state)
+    .filter((one) => (network ?? one) === one)
+    .flatMap((one) => errors.try(() => releaseLost(one, context)) ?? [])
+  if (shell.style.terminal && removed.length + released.length === 0 && !flag(args, 'json')) shell.print('Nothing to clean up\n')
+  const json = flag(args, 'json')
+  shell.print(json ? jsonOf([...removed, ...released]) : formatDetached(shell.style, [...removed, ...released]))
   errors.finish('Cannot remove everything whose namespace is gone')
 }
 
-/** Somebody may have attached a new namespace under the same id since; only under the lock is it sure. */
-function removeIfGone({ owner }: Attachment, context: PlanContext): boolean {
-  using _lock = lockNetwork(context.state, owner.network)
-  return inspectAttachment(context.state, owner).status === 'gone' && detach(owner, { ...context, locked: true })
+/** @returns What held a lease and has no record, so that only its name is known. */
+function releaseLost(network: string, context: PlanContext): readonly Attachment[] {
+  using _lock = lockNetwork(context.state, network)
+  return releaseUnrecorded(network, context).map(({ owner }) => {
+    const [, containerID = owner, ifname = ''] = /^(.*):(.*)$/.exec(owner) ?? []
+    return { owner: { network, containerID, ifname }, status: 'gone' }
+  })
 }

@@ -8,6 +8,9 @@ declare const owner: unique symbol
 /** The attachment that holds a lease, as the subnet file names it. Made by `leaseOwner`. */
 export type LeaseOwner = string & { readonly [owner]: true }
 
+/** Holds an address that a person keeps from being handed out. @see docs/subnet-file.md */
+export const BY_HAND = 'reserved:by-hand' as LeaseOwner
+
 /** An address that was just acquired. */
 export interface Lease {
   readonly address: IpAddress

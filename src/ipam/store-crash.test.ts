@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import fs, { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mock, test } from 'node:test'
+import { SCRATCH_FOLDER } from '../../test/scratch.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import { leaseOwner } from './lease.ts'
 import { openSubnet } from './open-subnet.ts'
@@ -96,7 +96,7 @@ const scenario: readonly Call[] = [
 
 /** @returns Whether the scenario was killed before it ended. */
 function runUntilKilled(at: number, options: { readonly torn: boolean; readonly frozen: boolean }): boolean {
-  const base = mkdtempSync(join(tmpdir(), 'tsnet-crash-'))
+  const base = mkdtempSync(join(SCRATCH_FOLDER, 'tsnet-crash-'))
   const folder = join(base, 'web')
   let before: Held = new Map()
   let after: Held = before

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { SCRATCH_FOLDER } from '../../test/scratch.ts'
 import { TsnetError } from '../error.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import { leaseOwner } from './lease.ts'
@@ -163,7 +163,7 @@ function harm(folder: string, how: Extract<Step, { kind: 'harm' }>['how'], pick:
 test('a store does what a map would do, whatever is done to its hints and its configuration in between', { timeout: 120_000 }, () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), (steps) => {
-      const base = mkdtempSync(join(tmpdir(), 'tsnet-laws-'))
+      const base = mkdtempSync(join(SCRATCH_FOLDER, 'tsnet-laws-'))
       const world: World = { folder: join(base, 'web'), model: new Model(), store: open(join(base, 'web'), 0), ranges: 0 }
       try {
         for (const current of steps) run(world, current)

@@ -32,7 +32,7 @@ const TITLE = /^# tsnet subnet file, format (\d+), head (\d+) bytes/
  * @throws TsnetError TSNET_SUBNET_FILE when the network's name would break the line
  */
 export function formatHead(head: SubnetHead): string {
-  if (!/^[!-~]{1,255}$/.test(head.network))
+  if (!isNetworkName(head.network))
     throw new TsnetError('TSNET_SUBNET_FILE', `Network name ${JSON.stringify(head.network)} cannot stand in a subnet file`, {
       cniCode: CNI_CODE.invalidConfig,
     })
@@ -41,6 +41,10 @@ export function formatHead(head: SubnetHead): string {
     const text = `# tsnet subnet file, format 1, head ${length} bytes, then one line of ${LINE_LENGTH} bytes a lease; see docs/subnet-file.md\n${body}`
     if (text.length + 2 <= length) return `${text}#${' '.repeat(length - text.length - 2)}\n`
   }
+}
+
+function isNetworkName(name: string): boolean {
+  return /^[!-~]{1,255}$/.test(name)
 }
 
 /** @returns The lines of a set in the head; two sets that are the same have the same text. */
@@ -86,7 +90,7 @@ export interface SubnetText extends SubnetHead {
 export function parseSubnetText(text: string, path: string): SubnetText {
   const rows = text.split('\n')
   const cut = rows.pop() ?? ''
-  const end = rows.findIndex((row) => /^[0-9a-fA-F.:]+ (leased|free) /.test(row))
+  const end = rows.findIndex(isLeaseRow)
   const headRows = end < 0 ? rows : rows.slice(0, end)
   const head = parseHead(headRows, path)
   const lines: LeaseLine[] = []
@@ -98,7 +102,7 @@ export function parseSubnetText(text: string, path: string): SubnetText {
       return
     }
     if (row.length !== LINE_LENGTH - 1) aligned = false
-    const line = canonical(parseLine(row))
+    const line = parseRow(row)
     if (line === undefined)
       throw bad(path, number, `${JSON.stringify(row.trimEnd())} is not "<address> leased <container>:<interface>" or "<address> free <number>"`)
     const before = seen.get(line.address)
@@ -108,9 +112,19 @@ export function parseSubnetText(text: string, path: string): SubnetText {
     lines.push(line)
   }
   if (end >= 0) for (let i = end; i < rows.length; i++) take(rows[i] as string, i + 1)
-  const last = canonical(parseLine(cut)) !== undefined
+  const last = parseRow(cut) !== undefined
   if (last) take(cut, rows.length + 1)
   return { ...head, lines, aligned, cut: last }
+}
+
+/** @returns A lease line as a person may have written it, with its address in the one way to write it, or undefined when it is none. */
+export function parseRow(row: string): LeaseLine | undefined {
+  return canonical(parseLine(row))
+}
+
+/** @returns Whether a line looks like one that stands behind the head. */
+export function isLeaseRow(row: string): boolean {
+  return /^[0-9a-fA-F.:]+ (leased|free) /.test(row)
 }
 
 /** @param rows The lines of the head. @throws TsnetError TSNET_SUBNET_FILE that names file and line */
@@ -133,6 +147,7 @@ export function parseHead(rows: readonly string[], path: string): SubnetHead {
   const rangeSets = sets.map((set) => set.map(({ range, exclude }) => withExclude(range, exclude, path)))
   if (rangeSets.some((set) => set.length === 0)) throw bad(path, 1, 'the head has a set without a range')
   within(path, 1, () => checkOverlaps(rangeSets))
+  if (!isNetworkName(network)) throw bad(path, 2, `${JSON.stringify(network)} is no name of a network`)
   return { network, rangeSets }
 }
 

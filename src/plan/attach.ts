@@ -27,6 +27,7 @@ import { type Network, type NetworkConfig, readNetwork, subnetsOf, writeNetwork 
 import { type ObservedBridge, observeHost } from './observe.ts'
 import { hostVethName, type Owner, ownerText } from './owner.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
+import { afterReclaim } from './reclaim.ts'
 import {
   type AttachmentRecord,
   listLiveNetworks,
@@ -82,6 +83,10 @@ export interface PlanContext extends SysctlFileContext {
 
 /** @throws TsnetError when anything failed; then nothing is left of it */
 export function attach(request: AttachRequest, caller: PlanContext): AttachmentRecord {
+  return afterReclaim(() => attachOnce(request, caller), caller)
+}
+
+function attachOnce(request: AttachRequest, caller: PlanContext): AttachmentRecord {
   const { state } = caller
   const owner: Owner = { network: request.network.name, containerID: request.containerID, ifname: request.ifname }
   using netns = caller.openNetns(request.netns)

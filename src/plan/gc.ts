@@ -1,11 +1,10 @@
 /** GC: removes everything of a network's attachments that the caller does not list. */
 import { existsSync } from 'node:fs'
-import { type LeaseOwner, leaseOwner } from '../ipam/lease.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { openBook } from './address-book.ts'
 import type { PlanContext } from './attach.ts'
 import { Attempts, detach, removeIdleNetwork } from './detach.ts'
 import type { Owner } from './owner.ts'
+import { releaseUnrecorded } from './reclaim.ts'
 import { listOwners } from './record.ts'
 import { lockNetwork, networkFolder } from './state-folder.ts'
 
@@ -28,12 +27,4 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   })
   errors.finish(`Cannot collect the garbage of network "${network}"`)
   return stale
-}
-
-/** A lease without a record is of an ADD that was killed before it changed anything else. */
-function releaseUnrecorded(network: string, context: PlanContext): void {
-  using store = openBook(context.state, network)
-  if (store === undefined) return
-  const recorded = new Set<LeaseOwner>(listOwners(context.state, network).map(({ containerID, ifname }) => leaseOwner(containerID, ifname)))
-  for (const { address, owner } of store.leases()) if (!recorded.has(owner)) store.release(owner, address)
 }

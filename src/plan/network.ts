@@ -12,7 +12,7 @@ import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../wi
 import type { BackendName } from './backend.ts'
 import { type NetworkPolicy, OPEN_POLICY, samePolicy } from './policy.ts'
 import { listLiveNetworks } from './record.ts'
-import { namesIn, networkFolder, type StateFolder } from './state-folder.ts'
+import { listNetworks, networkFolder, type StateFolder } from './state-folder.ts'
 
 /** Subnets of networks that name none: /22 holds as many containers as a bridge has ports. */
 const POOL: readonly IpPrefix[] = ['10.210.0.0/16', '10.211.0.0/16'].map((text) => parsePrefix(text) as IpPrefix)
@@ -163,7 +163,7 @@ interface OtherNetwork {
 
 function otherNetworks(state: StateFolder, name: string): readonly OtherNetwork[] {
   const live = listLiveNetworks(state)
-  return namesIn(`${state.root}/networks`).flatMap((other) => {
+  return listNetworks(state).flatMap((other) => {
     const record = other === name ? undefined : readNetwork(state, other)
     return record === undefined
       ? []

@@ -15,6 +15,7 @@ import { readNetwork } from './network.ts'
 import { type Owner, ownerText } from './owner.ts'
 import { rulesOfAttachment, rulesOfNetwork } from './policy.ts'
 import { hostPortsFor, ledgerOf } from './ports.ts'
+import { afterReclaim } from './reclaim.ts'
 import { type AttachmentRecord, type RecordedPort, readRecord, recordedPort, recordPort, writeRecord } from './record.ts'
 import { lockNetwork } from './state-folder.ts'
 import { rewriteSysctlFile } from './sysctl-file.ts'
@@ -27,6 +28,10 @@ import { type PortWish, portsFor } from './wishes.ts'
  * @throws TsnetError with CNI code 3 for an attachment that is not complete, 103 for a port that somebody has, 11 when none is free
  */
 export function publishPorts(owner: Owner, wishes: readonly PortWish[], caller: PlanContext): readonly RecordedPort[] {
+  return afterReclaim(() => publishOnce(owner, wishes, caller), caller)
+}
+
+function publishOnce(owner: Owner, wishes: readonly PortWish[], caller: PlanContext): readonly RecordedPort[] {
   using _lock = lockAttached(owner, caller)
   const network = readNetwork(caller.state, owner.network)
   const context = withBackend(caller, network?.backend)

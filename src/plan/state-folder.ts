@@ -40,6 +40,11 @@ export function networkFolder(state: StateFolder, network: string): string {
   return join(state.root, 'networks', network)
 }
 
+/** @returns The names of all networks that have a folder, with attachments or without. */
+export function listNetworks(state: StateFolder): readonly string[] {
+  return namesIn(join(state.root, 'networks'))
+}
+
 export function attachmentsFolder(state: StateFolder, network: string): string {
   return join(state.root, 'attachments', network)
 }

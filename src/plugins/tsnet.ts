@@ -16,6 +16,7 @@ import { detach } from '../plan/detach.ts'
 import { collectGarbage } from '../plan/gc.ts'
 import { readNetwork } from '../plan/network.ts'
 import type { Owner } from '../plan/owner.ts'
+import { afterReclaim } from '../plan/reclaim.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import { lockNetwork, networkFolder, type StateFolder } from '../plan/state-folder.ts'
 import { containsAddress } from '../wire/ip-address.ts'
@@ -65,7 +66,8 @@ export const tsnet: Plugin = {
       network.rangeSets.length === 0 ? [4] : [...new Set(network.rangeSets.flat().map(({ subnet }) => subnet.address.family))],
     )
     if (network.sourceGuard) ensureGuardAvailable()
-    refuseFullPool(config.name, network.rangeSets, context.state)
+    // A runtime sends no ADD to a plugin that says it is full, so the addresses of the dead are looked for here already.
+    afterReclaim(() => refuseFullPool(config.name, network.rangeSets, context.state), context)
   },
 }
 

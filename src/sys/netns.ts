@@ -62,9 +62,14 @@ export function isInMachinesNetns(): boolean {
 
 /** @returns The inode of the network namespace at `path`, or undefined when there is none (any more). */
 export function netnsInode(path: string): number | undefined {
+  using netns = openNetnsIfThere(path)
+  return netns?.inode
+}
+
+/** @returns undefined when there is no namespace at the path (any more). The caller owns what it returns. */
+export function openNetnsIfThere(path: string): Netns | undefined {
   try {
-    using netns = openNetns(path)
-    return netns.inode
+    return openNetns(path)
   } catch (error) {
     if (error instanceof TsnetError && error.cniCode === CNI_CODE.invalidNetns) return undefined
     throw error
@@ -78,8 +83,21 @@ export function netnsInode(path: string): number | undefined {
  */
 export function findNetns({ path, inode }: Pick<Netns, 'path' | 'inode'>): Netns | undefined {
   const processes = () => readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? [`/proc/${name}/ns/net`] : []))
-  const found = netnsInode(path) === inode ? path : processes().find((candidate) => inodeOf(candidate) === inode)
-  return found === undefined ? undefined : openNetns(found)
+  const named = openIfSame(path, inode)
+  if (named !== undefined) return named
+  for (const candidate of processes()) {
+    const found = inodeOf(candidate) === inode ? openIfSame(candidate, inode) : undefined
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** Opened once and then compared: what the path leads to may change in between. */
+function openIfSame(path: string, inode: number): Netns | undefined {
+  const netns = openNetnsIfThere(path)
+  if (netns === undefined || netns.inode === inode) return netns
+  netns[Symbol.dispose]()
+  return undefined
 }
 
 /** @returns undefined for a process that has ended or that this one may not look at. */
