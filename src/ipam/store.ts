@@ -1,5 +1,6 @@
 /** The leases of an open subnet file. The text is the truth; the index beside it only spares reading it. */
 import { CNI_CODE, TsnetError } from '../error.ts'
+import { adviceFor } from '../sys/state-file.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../wire/ip-address.ts'
 import { IndexBroken } from './index-files.ts'
 import type { HeldLease, Lease, LeaseOwner, LeaseStore } from './lease.ts'
@@ -175,7 +176,11 @@ export class SubnetStore implements LeaseStore {
       return this.#current
     } catch (cause) {
       if (cause instanceof TsnetError) throw cause
-      throw new TsnetError('TSNET_SUBNET_INDEX', `Cannot write the index "${this.#indexFolder}" of a subnet file`, { cniCode: CNI_CODE.io, cause })
+      throw new TsnetError('TSNET_SUBNET_INDEX', `Cannot write the index "${this.#indexFolder}" of a subnet file`, {
+        cniCode: CNI_CODE.io,
+        hint: adviceFor(cause),
+        cause,
+      })
     }
   }
 

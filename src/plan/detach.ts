@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { findBridge } from '../bridge/bridge.ts'
 import { deleteDetour, findDetour } from '../bridge/shaper.ts'
 import { deleteVeth, findVeth } from '../bridge/veth.ts'
-import { ErrorList } from '../error.ts'
+import { ErrorList, isErrno, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
@@ -61,7 +61,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const closed = errors.try(() => mayAnswer && closeLoopback(owner, context))
   errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))
   errors.try(() => releaseLeases(owner, record, context))
-  errors.try(() => record && releasePorts(ledgerOf(state), ownerText(owner), heldPorts(record)))
+  errors.try(() => record && releaseClaims(record, context))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   if (last) writeSysctlFile({ except: owner.network }, context)
   else if (closed === true) rewriteSysctlFile(context)
@@ -201,6 +201,15 @@ function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, conte
   if (store === undefined) return 0
   if (record === undefined || record.state === 'adding') return store.releaseAll(holder).length
   return recordedAddresses(record).filter((address) => store.release(holder, address)).length
+}
+
+/** On a full disk they stay: once the record is gone they count for nothing. */
+function releaseClaims(record: AttachmentRecord, { state }: DetachContext): void {
+  try {
+    releasePorts(ledgerOf(state), ownerText(record), heldPorts(record))
+  } catch (error) {
+    if (!(error instanceof TsnetError && isErrno(error.cause, 'ENOSPC', 'EDQUOT'))) throw error
+  }
 }
 
 function isLast(owner: Owner, context: DetachContext): boolean {

@@ -116,7 +116,17 @@ export function makeFolder(path: string): void {
     if (first === undefined) return
     for (let made = path; made.length >= first.length; made = dirname(made)) syncFolder(dirname(made))
   } catch (cause) {
-    throw failed('make folder', path, cause)
+    throw failed('make folder', path, isErrno(cause, 'ENOENT') ? reasonOf(path) : cause)
+  }
+}
+
+/** Making folders one by one says why; making them recursively, node says of a read-only disk that there is no such folder. */
+function reasonOf(path: string): unknown {
+  try {
+    mkdirSync(existsSync(dirname(path)) ? path : dirname(path), { mode: 0o700 })
+    return undefined
+  } catch (error) {
+    return isErrno(error, 'ENOENT') ? reasonOf(dirname(path)) : error
   }
 }
 
