@@ -3,6 +3,7 @@ import { type Answer, failure, success, versionAnswer } from '../cni/exchange.ts
 import { parseEnvironment } from '../cni/request.ts'
 import { versionDocument } from '../cni/version.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { explainPermission } from './permission.ts'
 import type { FindPlugin } from './plugin.ts'
 import { runPlugin } from './run.ts'
 
@@ -21,6 +22,6 @@ export function answer({ entry, find, env, readInput }: RawCall, openContext: ()
     if (environment.command === 'VERSION') return versionAnswer(versionDocument())
     return success(runPlugin({ entry, find, environment, input: readInput() }, openContext()))
   } catch (error) {
-    return failure(error)
+    return failure(explainPermission(error))
   }
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type CniCall, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
-import { assertNothingLeft, assertRefused, assertSame, bookOf, leasesOf, readState, snapshot } from './state.ts'
+import { assertNothingLeft, assertRefused, assertSame, bookOf, leasesOf, readState, settled, snapshot } from './state.ts'
 
 const SUBNET = '/run/tsnet/networks/net/subnet'
 const PORT = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
@@ -54,9 +54,10 @@ hostTest('on a full disk, whatever is left of it, an ADD works or leaves everyth
   host.mustCni('ADD', first)
 })
 
-hostTest('on a read-only disk every change is refused with code 5 and the way out, and goes on when it is writable again', (host) => {
+hostTest('on a read-only disk every change is refused with code 5 and the way out, and goes on when it is writable again', async (host) => {
   host.sh('mkdir -m 700 /run/tsnet; mount -t tmpfs -o mode=700 tmpfs /run/tsnet')
   const [call] = attach(host, 'c1') as [CniCall]
+  await settled(host)
   host.sh('mount -o remount,ro /run/tsnet')
   for (const [command, one] of [
     ['ADD', { id: 'c2', netns: host.container('c2') }],
@@ -105,8 +106,9 @@ const DAMAGES: Readonly<Record<string, (text: string) => string>> = {
 }
 
 for (const [what, damage] of Object.entries(DAMAGES)) {
-  hostTest(`${what}: ADD is refused with file, line and command, which makes the file right`, (host) => {
+  hostTest(`${what}: ADD is refused with file, line and command, which makes the file right`, async (host) => {
     const [call] = attach(host, 'c1', 'c2')
+    await settled(host)
     const leases = leasesOf(host)
     const path = host.machine.path(SUBNET)
     writeFileSync(path, damage(readFileSync(path, 'latin1')), 'latin1')

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CniCall, CniDocument, Host } from './host.ts'
-import { SYSCTL_FOLDER } from './machine.ts'
+import { eventually, SYSCTL_FOLDER } from './machine.ts'
 
 const SAVERS = ['iptables-nft-save', 'iptables-legacy-save', 'ip6tables-nft-save', 'ip6tables-legacy-save']
 /** Per link: what tsnet sets, or must not. */
@@ -85,6 +85,12 @@ export function sysctlFiles(host: Host): Readonly<Record<string, string>> {
   const folder = host.machine.path(SYSCTL_FOLDER)
   const names = existsSync(folder) ? readdirSync(folder) : []
   return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]))
+}
+
+/** Waits until the kernel has seen the carrier of the test network's bridge: it makes the routes of the IPv6 address then. */
+export async function settled(host: Host): Promise<void> {
+  const local = () => host.exec(['ip', '-6', 'route', 'show', 'table', 'local'])
+  await eventually('the bridge carries', () => local().includes('local fd00:50::1 ') && local().includes('anycast fd00:50:: '))
 }
 
 /** Leaves out what changes by itself: timers, carriers, which the kernel sees a moment later, and link-local addresses, which come to life after their link. */
