@@ -1,6 +1,7 @@
 /** A state folder that is full, read-only, cut short, or on a disk. */
 import assert from 'node:assert/strict'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type CniCall, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { assertNothingLeft, assertRefused, assertSame, bookOf, leasesOf, readState, settled, snapshot } from './state.ts'
@@ -58,7 +59,7 @@ hostTest('on a read-only disk every change is refused with code 5 and the way ou
   host.sh('mkdir -m 700 /run/tsnet; mount -t tmpfs -o mode=700 tmpfs /run/tsnet')
   const [call] = attach(host, 'c1') as [CniCall]
   await settled(host)
-  host.sh('mount -o remount,ro /run/tsnet')
+  host.sh('mount -o remount,bind,ro /run/tsnet')
   for (const [command, one] of [
     ['ADD', { id: 'c2', netns: host.container('c2') }],
     ['ADD', { id: 'c2', netns: '/run/netns/c2', conf: { ...DUAL_STACK, name: 'other', bridge: 'br-other', ipam: { subnet: '10.51.0.0/24' } } }],
@@ -68,7 +69,7 @@ hostTest('on a read-only disk every change is refused with code 5 and the way ou
     assert.match(`${msg} ${details}`, /EROFS.*read-only/)
   }
   assert.match(tsnet(host, 'ls').stdout, /^net\tc1\teth0/)
-  host.sh('mount -o remount,rw /run/tsnet')
+  host.sh('mount -o remount,bind,rw /run/tsnet')
   host.mustCni('CHECK', { ...call, prevResult: {} })
   host.mustCni('DEL', call)
   assertNothingLeft(host)
@@ -159,9 +160,9 @@ hostTest('leases come back from living namespaces when records and file are lost
   assert.equal(tsnet(host, 'ipam', 'check', '--network', 'none').status, 1)
 })
 
-hostTest('on a disk, lease and record are there before ADD reports them; in memory nobody waits', (host) => {
-  const folder = join(process.cwd(), 'build', `state-${process.pid}`)
-  if (host.exec(['stat', '-f', '-c', '%T', process.cwd()]).trim() === 'tmpfs') return
+hostTest('on a disk, lease and record are there before ADD reports them; in memory nobody waits', (host, t) => {
+  if (host.exec(['stat', '-f', '-c', '%T', tmpdir()]).trim() === 'tmpfs') return t.skip(`${tmpdir()} is in memory`)
+  const folder = mkdtempSync(join(tmpdir(), 'tsnet-disk-'))
   const trace = (state: string, id: string) => {
     const { argv, env, input } = host.prepare('ADD', {
       id,

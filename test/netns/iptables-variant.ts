@@ -7,7 +7,7 @@ export function useLegacyIptables(host: Host): boolean {
   const works = ['iptables-legacy', 'ip6tables-legacy'].every((tool) => host.run([tool, '-t', 'nat', '-S']).status === 0)
   if (!works) return false
   host.sh(`
-    cp -a /etc/alternatives /run/alternatives
+    cp -dR /etc/alternatives /run/alternatives
     for tool in iptables ip6tables; do
       for suffix in '' -save -restore; do ln -sfn /usr/sbin/$tool-legacy$suffix /run/alternatives/$tool$suffix; done
     done
