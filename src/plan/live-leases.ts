@@ -40,7 +40,7 @@ interface HostEnd {
 function leasesIn(netns: Netns, ends: readonly HostEnd[]): readonly HeldLease[] {
   using container = within(netns, openRtnetlink)
   return listLinks(container).flatMap((link) => {
-    const end = ends.find((one) => one.owner.ifname === link.ifname && one.link.index === link.peerIndex && one.link.peerIndex === link.index)
+    const end = ends.find((one) => one.owner.ifname === link.ifname && one.link.index === link.linkIndex && one.link.linkIndex === link.index)
     if (end === undefined) return []
     const owner = leaseOwner(end.owner.containerID, end.owner.ifname)
     const own = listAddresses(container, link.index).filter(({ scope }) => scope === GLOBAL)

@@ -7,12 +7,11 @@ import type { RangeSet } from '../ipam/range.ts'
 import { parseRangeSets } from '../ipam/subnet.ts'
 import { findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { readOwnFile, removeFile, replaceFile } from '../sys/state-file.ts'
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../wire/ip-address.ts'
 import type { BackendName } from './backend.ts'
 import { type NetworkPolicy, OPEN_POLICY, samePolicy } from './policy.ts'
 import { listLiveNetworks } from './record.ts'
-import { listNetworks, networkFolder, type StateFolder } from './state-folder.ts'
+import { listNetworks, networkFolder, readWhole, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
 /** Subnets of networks that name none: /22 holds as many containers as a bridge has ports. */
 const POOL: readonly IpPrefix[] = ['10.210.0.0/16', '10.211.0.0/16'].map((text) => parsePrefix(text) as IpPrefix)
@@ -70,7 +69,7 @@ export interface NetworkRecord {
 }
 
 export function readNetwork(state: StateFolder, name: string): NetworkRecord | undefined {
-  const text = readOwnFile(networkPath(state, name))
+  const text = readWhole(networkPath(state, name))
   try {
     return text === undefined ? undefined : (JSON.parse(text) as NetworkRecord)
   } catch {
@@ -79,7 +78,7 @@ export function readNetwork(state: StateFolder, name: string): NetworkRecord | u
 }
 
 export function writeNetwork(state: StateFolder, name: string, record: NetworkRecord): void {
-  replaceFile(networkPath(state, name), `${JSON.stringify(record, undefined, 1)}\n`)
+  writeWhole(networkPath(state, name), `${JSON.stringify(record, undefined, 1)}\n`)
 }
 
 export function forgetNetwork(state: StateFolder, name: string): void {

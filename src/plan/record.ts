@@ -4,11 +4,10 @@ import type { LinkSettings } from '../bridge/link-settings.ts'
 import type { RateLimits } from '../bridge/shaper.ts'
 import { isErrno } from '../error.ts'
 import type { Protocol, PublishedPort } from '../nat/model.ts'
-import { readOwnFile, removeFile, replaceFile } from '../sys/state-file.ts'
 import { formatAddress, formatPrefix, type IpAddress, parseAddress, parsePrefix } from '../wire/ip-address.ts'
 import type { Sysctl } from './host-switches.ts'
 import type { Owner } from './owner.ts'
-import { attachmentsFolder, namesIn, recordPath, type StateFolder } from './state-folder.ts'
+import { attachmentsFolder, namesIn, readWhole, recordPath, removeFile, type StateFolder, writeWhole } from './state-folder.ts'
 
 const FORMAT = 1
 const SUFFIX = '.json'
@@ -84,12 +83,12 @@ export interface AttachmentRecord extends Owner {
 }
 
 export function writeRecord(state: StateFolder, record: AttachmentRecord): void {
-  replaceFile(recordPath(state, record), `${JSON.stringify(record, undefined, 1)}\n`)
+  writeWhole(recordPath(state, record), `${JSON.stringify(record, undefined, 1)}\n`)
 }
 
 /** @returns The record, or undefined when there is none that can be read. */
 export function readRecord(state: StateFolder, owner: Owner): AttachmentRecord | undefined {
-  return parseRecord(readOwnFile(recordPath(state, owner)), owner)
+  return parseRecord(readWhole(recordPath(state, owner)), owner)
 }
 
 /** Removes the record, and its network's folder with the last one. */

@@ -14,7 +14,10 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
-import { makeFolder, requireOwnFolder } from '../sys/state-file.ts'
+import { makeFolder, readOwnFile, replaceFile, requireOwnFolder } from '../sys/state-file.ts'
+
+export { removeFile } from '../sys/state-file.ts'
+
 import type { Owner } from './owner.ts'
 
 export const DEFAULT_STATE_FOLDER = '/run/tsnet'
@@ -85,6 +88,12 @@ export function lockHost(state: StateFolder): FileLock {
   makeFolder(state.root)
   return lockFile(join(state.root, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
 }
+
+/** Writes a file as a whole or not at all; where the folder is on a disk, it is there afterwards whatever happens. */
+export const writeWhole: (path: string, text: string) => void = replaceFile
+
+/** @returns The file's text, or undefined when there is none. */
+export const readWhole: (path: string) => string | undefined = readOwnFile
 
 /** @returns The names in a folder; none when there is no such folder. */
 export function namesIn(folder: string): readonly string[] {

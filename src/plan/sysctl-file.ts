@@ -7,12 +7,11 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSy
 import { join } from 'node:path'
 import { describe } from '../error.ts'
 import { isInMachinesNetns } from '../sys/netns.ts'
-import { removeFile } from '../sys/state-file.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { type HostSysctl, isSet, loopbackSwitch, switchesOf } from './host-switches.ts'
 import { type NetworkRecord, readNetwork } from './network.ts'
 import { listLiveNetworks } from './record.ts'
-import { lockHost, type StateFolder } from './state-folder.ts'
+import { lockHost, removeFile, type StateFolder } from './state-folder.ts'
 
 const DEFAULT_FOLDER = '/run/sysctl.d'
 /** After Debian's 99-sysctl.conf: the files of all folders are read in the order of their names, and the last one counts. */
