@@ -1,5 +1,5 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all build tests demo test test-vm test-runtimes bench lint types unit netns clean
+.PHONY: all build tests fuzz demo test test-vm test-runtimes bench lint types unit netns clean
 
 all: build
 
@@ -9,6 +9,11 @@ demo: setup-demo build
 
 # What CI runs, before test-vm.
 test: lint types unit netns
+
+# A million hostile inputs, other ones each time, and thousands of whole calls. A failure says with which seed it comes again.
+fuzz: tests
+	@TSNET_FUZZ_INPUTS=1000000 TSNET_FUZZ_SEED=$${TSNET_FUZZ_SEED:-$$(date +%s)} node scripts/test.mjs unit fuzz
+	@TSNET_FUZZ_CALLS=5000 TSNET_FUZZ_SEED=$${TSNET_FUZZ_SEED:-$$(date +%s)} node scripts/test.mjs netns hostile
 
 # On Debian's stock kernel in a virtual machine: what `test` has to skip on a kernel that lacks something.
 test-vm: setup-vm tests

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../../wire/ip-address.ts'
 import type { PublishedPort } from '../model.ts'
 import { formatRestore, parseSave, ruleFromKey, ruleKey } from './restore.ts'
-import { attachmentRules, baseRules, networkRules } from './rule.ts'
+import { attachmentRules, baseRules, networkRules, ownerMark } from './rule.ts'
 
 const ip = (text: string) => parseAddress(text) as IpAddress
 const prefix = (text: string) => parsePrefix(text) as IpPrefix
@@ -63,4 +63,10 @@ test('formatRestore() deletes before it adds, and chains last', () => {
 
 test('formatRestore() says when there is nothing to change', () => {
   assert.equal(formatRestore({ add: [], remove: [], createChains: [], deleteChains: [] }), undefined)
+})
+
+test('ownerMark() writes quotes and backslashes of an interface name as iptables-save does', () => {
+  assert.equal(ownerMark('net/c1:eth0'), '--comment "tsnet:net/c1:eth0"')
+  assert.equal(ownerMark(`net/c1:a"b'c\\`), `--comment "tsnet:net/c1:a\\"b\\'c\\\\"`)
+  assert.equal(ownerMark('net/c1:"-jACCEPT'), '--comment "tsnet:net/c1:\\"-jACCEPT"')
 })

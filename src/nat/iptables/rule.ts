@@ -106,7 +106,8 @@ export function attachmentRules(family: Family, attachment: AttachmentRules): re
 
 /** @returns What every rule of this attachment contains and no other rule does. */
 export function ownerMark(owner: string): string {
-  return `--comment "tsnet:${owner}"`
+  // An interface's name may hold quotes and backslashes: escaped as iptables-save does, which is what iptables-restore undoes.
+  return `--comment "tsnet:${owner.replace(/["'\\]/g, '\\$&')}"`
 }
 
 function publish(port: PublishedPort, mark: string): readonly string[] {
