@@ -21,19 +21,25 @@ for (const [name, { share, act }] of Object.entries(TARGETS)) {
     let refused = 0
     for (let i = 0; i < inputs; i++) {
       const seed = (SEED * 1_000_003 + i) >>> 0
-      const start = performance.now()
+      const start = cpuMs()
       try {
         act(new Dice(seed))
       } catch (error) {
         refused++
         assertDecent(error, `TSNET_FUZZ_SEED=${SEED}, input ${i} for ${name}`)
       }
-      const took = performance.now() - start
+      const took = cpuMs() - start
       assert.ok(took < LONGEST_MS, `TSNET_FUZZ_SEED=${SEED}, input ${i} for ${name} took ${Math.round(took)} ms`)
     }
     t.diagnostic(`${refused} of ${inputs} refused`)
     assert.ok(refused > inputs / 100 && refused < inputs, 'the inputs are good for nothing')
   })
+}
+
+/** Of this process: how long it took on a clock depends on what else the machine does. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
 }
 
 /** What the caller gets to see. A RangeError is what the decoders of the kernel's messages throw. */
