@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -74,4 +74,16 @@ test('a lock on a file that was removed is not mistaken for one on its successor
   renameSync(base.lock, `${base.lock}.gone`)
   using third = lockFile(base.lock, { timeoutMs: 0 })
   assert.notEqual(third, fresh)
+})
+
+test('lockFile() refuses a file that others could have changed, unless it may be theirs', () => {
+  using base = folder()
+  writeFileSync(base.lock, '')
+  chmodSync(base.lock, 0o644)
+  assert.throws(
+    () => lockFile(base.lock),
+    (error: unknown) => error instanceof TsnetError && error.code === 'TSNET_STATE' && /open to other users \(mode 0644\)/.test(error.message),
+  )
+  using lock = lockFile(base.lock, { foreign: true })
+  assert.equal(lock.path, base.lock)
 })

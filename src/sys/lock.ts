@@ -1,5 +1,5 @@
 /** Advisory locks between processes: flock(2) on a file of its own. */
-import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from 'node:fs'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { errno, kernelError, libc } from './libc.ts'
 import { adviceFor, requireOwn } from './state-file.ts'
@@ -19,6 +19,8 @@ export interface LockOptions {
   readonly timeoutMs?: number
   /** Whether no other holder may exist, shared ones included; default true. */
   readonly exclusive?: boolean
+  /** Whether it may be another user's or open to others, in a folder that is other programs' too; default false. */
+  readonly foreign?: boolean
 }
 
 /** A lock that is held until it is disposed of, or until the process ends. Owns its fd. */
@@ -47,7 +49,7 @@ export class FileLock implements Disposable {
  * @throws KernelError when flock(2) itself fails
  */
 export function lockFile(path: string, options: LockOptions = {}): FileLock {
-  const { timeoutMs = 10_000, exclusive = true } = options
+  const { timeoutMs = 10_000, exclusive = true, foreign = false } = options
   const operation = (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB
   // Waits are summed instead of reading a clock: a clock may jump.
   let waited = 0
@@ -56,6 +58,8 @@ export function lockFile(path: string, options: LockOptions = {}): FileLock {
     const fd = open(path)
     let kept = false
     try {
+      const held = fstatSync(fd)
+      if (!foreign) requireOwn(path, held)
       while (!tryLock(fd, operation, path)) {
         if (waited >= timeoutMs) throw timeout(path, timeoutMs)
         const pause = Math.min(wait, timeoutMs - waited)
@@ -64,7 +68,7 @@ export function lockFile(path: string, options: LockOptions = {}): FileLock {
         wait = Math.min(wait * 2, LONGEST_WAIT_MS)
       }
       // A opens the file, B removes the network and the file with it, C makes a new one: A would hold a lock that nobody looks at.
-      kept = isStill(fd, path)
+      kept = isStill(held, path)
       if (kept) return new FileLock(path, fd)
     } finally {
       if (!kept) closeSync(fd)
@@ -87,9 +91,7 @@ function tryLock(fd: number, operation: number, path: string): boolean {
   throw kernelError(`lock "${path}"`, code)
 }
 
-function isStill(fd: number, path: string): boolean {
-  const held = fstatSync(fd)
-  requireOwn(path, held)
+function isStill(held: Stats, path: string): boolean {
   const named = statSync(path, { throwIfNoEntry: false })
   return named !== undefined && named.ino === held.ino && named.dev === held.dev
 }

@@ -65,7 +65,7 @@ export class ReservationFolder implements Disposable {
    */
   static open(path: string, timeoutMs: number): ReservationFolder {
     makeFolder(path)
-    return new ReservationFolder(path, lockFile(join(path, 'lock'), { timeoutMs }))
+    return new ReservationFolder(path, lockFile(join(path, 'lock'), { timeoutMs, foreign: true }))
   }
 
   /** @returns Its stamp; undefined when the address is taken. */
