@@ -46,7 +46,7 @@ function collect(args: Arguments, shell: Shell): void {
 /** @returns What held a lease and has no record, so that only its name is known. */
 function releaseLost(network: string, context: PlanContext): readonly Attachment[] {
   using _lock = lockNetwork(context.state, network)
-  return releaseUnrecorded(network, context).map(({ owner }) => {
+  return releaseUnrecorded(network, [], context).map(({ owner }) => {
     const [, containerID = owner, ifname = ''] = /^(.*):(.*)$/.exec(owner) ?? []
     return { owner: { network, containerID, ifname }, status: 'gone' }
   })

@@ -20,7 +20,7 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   const stays = (owner: Owner) => valid.some((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
   const stale = listOwners(context.state, network).filter((owner) => !stays(owner))
   for (const owner of stale) errors.try(() => detach(owner, { ...context, locked: true }))
-  errors.try(() => releaseUnrecorded(network, context))
+  errors.try(() => releaseUnrecorded(network, valid, context))
   errors.try(() => {
     using host = openRtnetlink()
     removeIdleNetwork(network, host, context)

@@ -8,6 +8,7 @@ import { now } from '../sys/time.ts'
 import { openBook } from './address-book.ts'
 import type { PlanContext } from './attach.ts'
 import { Attempts, detach } from './detach.ts'
+import { listLiveOwners } from './live-leases.ts'
 import type { Owner } from './owner.ts'
 import { listOwners, readRecord } from './record.ts'
 import { listNetworks, lockNetwork } from './state-folder.ts'
@@ -39,13 +40,19 @@ export function detachIfGone(owner: Owner, context: PlanContext): boolean {
 }
 
 /**
- * Releases leases that no record names: of an ADD that was killed before it changed anything else. The caller holds the network's lock.
+ * Releases leases that no record names: of an ADD that was killed, or of an attachment whose record somebody deleted. That of one whose
+ * interface lives stays: its address is in use. The caller holds the network's lock.
+ * @param valid Who lives, as far as the caller knows.
  * @returns What was released
  */
-export function releaseUnrecorded(network: string, { state }: PlanContext): readonly HeldLease[] {
+export function releaseUnrecorded(network: string, valid: readonly Omit<Owner, 'network'>[], { state }: PlanContext): readonly HeldLease[] {
   using store = openBook(state, network)
-  const recorded = new Set<LeaseOwner>(listOwners(state, network).map(({ containerID, ifname }) => leaseOwner(containerID, ifname)))
-  return store?.leases().filter(({ address, owner }) => owner !== BY_HAND && !recorded.has(owner) && store.release(owner, address)) ?? []
+  const holders = (owners: readonly Omit<Owner, 'network'>[]) => new Set<LeaseOwner>(owners.map((one) => leaseOwner(one.containerID, one.ifname)))
+  const recorded = holders([...listOwners(state, network), ...valid])
+  const unrecorded = store?.leases().filter(({ owner }) => owner !== BY_HAND && !recorded.has(owner)) ?? []
+  if (unrecorded.length === 0) return []
+  const living = holders(listLiveOwners(network))
+  return unrecorded.filter(({ address, owner }) => !living.has(owner) && store?.release(owner, address))
 }
 
 /** @returns How many attachments and leases were reclaimed */
@@ -68,5 +75,5 @@ function reclaim(network: string, end: number, context: PlanContext): number {
     if (now() > end) break
     if (detachIfGone(owner, context)) count++
   }
-  return count + releaseUnrecorded(network, context).length
+  return count + releaseUnrecorded(network, [], context).length
 }

@@ -110,3 +110,16 @@ hostTest('leases that no record names are given back by gc and by the next ADD t
   host.mustCni('DEL', { id: 'c1', conf: TINY })
   assertNothingLeft(host)
 })
+
+hostTest('the lease of a living container whose record was deleted stays, whoever needs it', (host) => {
+  host.mustCni('ADD', { id: 'c1', netns: host.container('c1'), conf: TINY })
+  host.mustCni('ADD', { id: 'c2', netns: host.container('c2'), conf: TINY })
+  host.sh('rm /run/tsnet/attachments/net/c1:eth0.json')
+  const leases = leasesOf(host)
+  assert.equal(host.exec([TSNET, 'gc']), '')
+  assertRefused(host, 'ADD', { id: 'c3', netns: host.container('c3'), conf: TINY }, 11)
+  host.mustCni('GC', { conf: { ...TINY, 'cni.dev/valid-attachments': [{ containerID: 'c2', ifname: 'eth0' }] } })
+  assert.deepEqual(leasesOf(host), leases)
+  for (const id of ['c1', 'c2']) host.mustCni('DEL', { id, conf: TINY })
+  assertNothingLeft(host)
+})
