@@ -66,7 +66,7 @@ test('readLeases() removes what is of another boot, and warns of what it cannot 
     ]
     for (const broken of texts) {
       assert.notEqual(broken, text)
-      writeFileSync(path, broken)
+      writeFileSync(path, broken, { mode: 0o600 })
       assert.deepEqual(
         readLeases({ root }, (found) => warned.push(found)),
         [],
