@@ -4,7 +4,8 @@ import { isObject, type JsonObject, quote } from '../cni/json.ts'
 import { checkContainerID, checkIfname, checkNetworkName } from '../cni/request.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
-import { namesIn, readWhole, removeFile, writeWhole } from '../plan/state-folder.ts'
+import { namesIn, removeFile, writeWhole } from '../plan/state-folder.ts'
+import { readForeignFile } from '../sys/state-file.ts'
 
 export const DEFAULT_CACHE_FOLDER = '/var/lib/cni'
 
@@ -47,7 +48,7 @@ export function writeCached(folder: string, cached: CachedAttachment): void {
  */
 export function readCached(folder: string, owner: Owner): CachedAttachment | undefined {
   const path = pathOf(folder, owner)
-  const text = guarded(folder, 'read', () => readWhole(path))
+  const text = guarded(folder, 'read', () => readForeignFile(path))
   if (text === undefined) return undefined
   const json = parse(path, text)
   if (json['kind'] !== KIND) return { ...owner, args: [], capabilityArgs: {}, result: json }
@@ -63,7 +64,7 @@ export function listCached(folder: string, network: string, onProblem: (problem:
   const found = names.map((name) => {
     try {
       const path = join(results, name)
-      const json = parse(path, readWhole(path) ?? '{}')
+      const json = parse(path, readForeignFile(path) ?? '{}')
       return json['kind'] === KIND ? decode(json) : undefined
     } catch (error) {
       onProblem(describe(error))

@@ -60,11 +60,20 @@ export function requireOwn(path: string, { uid, mode }: Ownership): void {
 
 /** @returns The file's text, or undefined when there is none. @throws TsnetError TSNET_STATE, CNI code 5, when it is not ours or cannot be read */
 export function readOwnFile(path: string): string | undefined {
+  return read(path, (held) => requireOwn(path, held))
+}
+
+/** @returns The text of a file that is other programs' too, or undefined when there is none. @throws TsnetError TSNET_STATE, CNI code 5 */
+export function readForeignFile(path: string): string | undefined {
+  return read(path, () => {})
+}
+
+function read(path: string, inspect: (held: Stats) => void): string | undefined {
   try {
     const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
     try {
       const stat = fstatSync(fd)
-      requireOwn(path, stat)
+      inspect(stat)
       return readAll(fd, stat.size)
     } finally {
       closeSync(fd)
