@@ -15,6 +15,7 @@ import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { Step } from './diff.ts'
 import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
 import { keepAdvertisedRoutes } from './router-advertisement.ts'
@@ -45,6 +46,7 @@ export interface ApplyContext {
 export function apply(steps: readonly Step[], context: ApplyContext): void {
   const pending: PendingChange[] = []
   for (const step of steps) {
+    checkTimeLimit()
     if (step.kind === 'writeRules') {
       pending.push(startRules(step.rules, context))
       context.whileRulesAreWritten?.()

@@ -21,7 +21,7 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   const stays = (owner: Owner) => valid.some((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
   const stale = listOwners(context.state, network).filter((owner) => !stays(owner))
   for (const owner of stale) errors.try(() => detach(owner, { ...context, locked: true }))
-  errors.try(() => releaseUnrecorded(network, context))
+  errors.try(() => releaseUnrecorded(network, valid, context))
   errors.try(() => {
     using host = openRtnetlink()
     removeIdleNetwork(network, host, context)
@@ -30,10 +30,15 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   return stale
 }
 
-/** A lease without a record is of an ADD that was killed before it changed anything else. */
-function releaseUnrecorded(network: string, context: PlanContext): void {
+/**
+ * A lease without a record is of an attachment whose record somebody deleted, or which a kill has left without one. That of a
+ * living one stays: its record may come back, its address is in use.
+ */
+function releaseUnrecorded(network: string, valid: readonly Omit<Owner, 'network'>[], context: PlanContext): void {
   using store = openExistingSubnet(networkFolder(context.state, network))
   if (store === undefined) return
-  const recorded = new Set<LeaseOwner>(listOwners(context.state, network).map(({ containerID, ifname }) => leaseOwner(containerID, ifname)))
+  const recorded = new Set<LeaseOwner>(
+    [...listOwners(context.state, network), ...valid].map(({ containerID, ifname }) => leaseOwner(containerID, ifname)),
+  )
   for (const { address, owner } of store.leases()) if (!recorded.has(owner)) store.release(owner, address)
 }

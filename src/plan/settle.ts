@@ -17,15 +17,13 @@ import { siblingsOf } from './siblings.ts'
 import { hasYielded, isRoutedBySource, type SourceRouting, sourceRoutingOf, yieldedRoutes } from './source-routing.ts'
 import type { StateFolder } from './state-folder.ts'
 
-const LOCK_TIMEOUT_MS = 30_000
-
 /** What a route cannot be made for: the interface is down, moved or gone. Whose it is, CHECK tells that it lacks the route. */
 const UNUSABLE = ['ENETDOWN', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV', 'EINVAL']
 
 /** Held, always after a network's and the host's, while the interfaces of one container are settled: they are of several networks. */
 export function lockContainers(state: StateFolder): FileLock {
   mkdirSync(state.root, { recursive: true, mode: 0o700 })
-  return lockFile(join(state.root, 'containers'), { timeoutMs: LOCK_TIMEOUT_MS })
+  return lockFile(join(state.root, 'containers'))
 }
 
 /** @returns Whether the container has another interface than its loopback and this one. */

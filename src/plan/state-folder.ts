@@ -18,9 +18,6 @@ import type { Owner } from './owner.ts'
 
 export const DEFAULT_STATE_FOLDER = '/run/tsnet'
 
-/** How long one call waits for others, milliseconds. */
-const LOCK_TIMEOUT_MS = 30_000
-
 export interface StateFolder {
   readonly root: string
   /** Of a process that has more to do than this one call. */
@@ -58,13 +55,13 @@ export function portsFolder(state: StateFolder): string {
 
 /**
  * Everything about one network happens under its lock.
- * @throws TsnetError with CNI code 11 after 30 seconds; TSNET_ABANDONED when nobody waits for the answer any more
+ * @throws TsnetError with CNI code 11 when the call's time limit is over; TSNET_ABANDONED when nobody waits for the answer any more
  */
 export function lockNetwork(state: StateFolder, network: string): FileLock {
-  const { lockTimeoutMs = LOCK_TIMEOUT_MS, isWanted } = state.patience ?? {}
+  const { lockTimeoutMs, isWanted } = state.patience ?? {}
   const folder = networkFolder(state, network)
   mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const lock = lockFile(join(folder, 'lock'), { timeoutMs: lockTimeoutMs })
+  const lock = lockFile(join(folder, 'lock'), { ...(lockTimeoutMs !== undefined && { timeoutMs: lockTimeoutMs }) })
   if (isWanted?.() ?? true) return lock
   lock[Symbol.dispose]()
   throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${network}": nobody waits for the answer any more`, {
@@ -75,7 +72,7 @@ export function lockNetwork(state: StateFolder, network: string): FileLock {
 /** Held, always after the network's own lock, while a network chooses bridge and subnet. */
 export function lockHost(state: StateFolder): FileLock {
   mkdirSync(state.root, { recursive: true, mode: 0o700 })
-  return lockFile(join(state.root, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+  return lockFile(join(state.root, 'lock'))
 }
 
 /** Writes a file as a whole or not at all. */

@@ -1,10 +1,11 @@
 /** Programs that are killed at a chosen system call, or whose call is refused; test/native/tracer.c says what a point is. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import type { ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import type { Host } from './host.ts'
-import type { Outcome } from './machine.ts'
+import { eventually, type Outcome } from './machine.ts'
 
 const TRACER = join(process.cwd(), 'build/native/tracer')
 const LOG = '/run/tracer.log'
@@ -63,14 +64,16 @@ export function failAt(host: Host, traced: Traced, point: Point, errno: keyof ty
   return { ...outcome, reached: readLog(host).length > 0 }
 }
 
-/** @returns The words before a program's own so that it dies when a child of its comes to the point, and the child goes on after so long. */
-export function orphanAt(point: Point, milliseconds: number): readonly string[] {
-  return [TRACER, LOG, 'orphan', point.name, String(milliseconds), '--']
-}
-
-/** @returns Whether the program under the tracer has come to its point. */
-export function isReached(host: Host): boolean {
-  return readLog(host).length > 0
+/**
+ * Starts the program, which is killed when a child of its comes to the point; the child goes on after so long, as it would have done.
+ * @returns The tracer, as soon as the program is dead; it ends with the child
+ */
+export async function orphanAt(host: Host, { argv, env, input }: Traced, point: Point, milliseconds: number): Promise<ChildProcess> {
+  rmSync(host.machine.path(LOG), { force: true })
+  const tracer = host.start([TRACER, LOG, 'orphan', point.name, String(milliseconds), '--', ...argv], env)
+  tracer.stdin?.end(input)
+  await eventually('the program is killed', () => readLog(host).length > 0)
+  return tracer
 }
 
 /** Spread evenly over the whole, the first and the last included; all of them in a long run. @param offset Makes others of them be chosen */
@@ -86,7 +89,8 @@ function trace(host: Host, { argv, env, input }: Traced, words: readonly string[
 }
 
 function readLog(host: Host): readonly Point[] {
-  const lines = readFileSync(host.machine.path(LOG), 'utf8').split('\n')
+  const path = host.machine.path(LOG)
+  const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
   return lines.flatMap((line) => {
     const [name = '', call, ...what] = line.split(' ')
     const [process, point] = name.split('.')

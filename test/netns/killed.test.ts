@@ -1,11 +1,13 @@
 /** Killed at any system call that changes something, tsnet leaves what DEL alone, GC alone or the same call again brings to rest. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { hostTest } from './host.ts'
-import { changesOf, killAt, type Point, SOAK, spread } from './kill.ts'
-import { OPERATIONS, type Operation, Scene } from './operation.ts'
+import { changesOf, killAt, orphanAt, type Point, SOAK, spread } from './kill.ts'
+import { OPERATIONS, type Operation, Scene, traced } from './operation.ts'
 
 /** For each operation, remedy and surroundings; a long run takes all. */
 const MOST = 6
+const ORPHAN_MS = 500
 
 interface Kill {
   readonly point: Point
@@ -34,12 +36,12 @@ for (const { operation, standing, offset } of CASES) {
     scene.detach()
     let killed = 0
     let tried = 0
-    for (const [i, remedy] of Object.keys(operation.remedies).entries()) {
+    for (const [i, [remedy, bringToRest]] of Object.entries(operation.remedies).entries()) {
       for (const { point, scope } of spread(killsAt(points), MOST, offset + i)) {
         operation.prepare(scene)
         tried++
         if (killAt(host, operation.begin(scene), point, scope)) killed++
-        scene.bringToRest(operation, remedy, `${operation.name} killed (${scope}) at ${point.text}, then ${remedy}`)
+        scene.attempt(`${operation.name} killed (${scope}) at ${point.text}, then ${remedy}`, () => bringToRest(scene))
       }
     }
     t.diagnostic(`killed ${killed} of ${tried} times, at ${points.length} points`)
@@ -47,3 +49,17 @@ for (const { operation, standing, offset } of CASES) {
     scene.end()
   })
 }
+
+hostTest('DEL waits for the program that a killed ADD has left behind', async (host, t) => {
+  const scene = new Scene(host, { standing: true })
+  const add = traced(scene, 'ADD')
+  const point = changesOf(host, add).find(({ process }) => process > 0)
+  scene.detach()
+  if (point === undefined) return t.skip('This backend runs no program')
+  const tracer = await orphanAt(host, add, point, ORPHAN_MS)
+  const ended = once(tracer, 'exit')
+  scene.detach()
+  await ended
+  scene.assertAsBefore('iptables-restore wrote its rules after the DEL')
+  scene.end()
+})

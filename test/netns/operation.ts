@@ -71,18 +71,18 @@ export class Scene {
   }
 
   /**
-   * Does one of an operation's remedies, and asserts that nothing is left. What fails is told at the end, unless nothing helps.
-   * @param at What happened before.
+   * Does what ends without the container, and asserts that nothing is left. What fails is told at the end, unless nothing helps any more.
+   * @param at What was done, for messages.
    */
-  bringToRest(operation: Operation, remedy: string, at: string): void {
+  attempt(at: string, act: () => void): void {
     try {
-      operation.remedies[remedy]?.(this)
+      act()
       this.assertAsBefore(at)
     } catch (error) {
       this.#problems.push(`${at}: ${error instanceof Error ? error.message : error}`)
       this.host.cni('DEL', { id: 'c1', conf: CONF })
       this.host.run([TSNET, 'repair'])
-      assertSame(snapshot(this.host), this.before, `not even DEL helps: ${this.#problems.at(-1)}`)
+      assertSame(snapshot(this.host), this.before, `not even DEL helps: ${this.#problems.join('\n')}`)
     }
   }
 
@@ -121,8 +121,8 @@ const ADD = (scene: Scene): void => {
 }
 
 export const OPERATIONS: readonly Operation[] = [
-  { name: 'ADD', prepare: () => {}, begin: ({ host, call }) => host.prepare('ADD', call), remedies: { DEL, GC, ADD } },
-  { name: 'DEL', prepare: (scene) => scene.attach(), begin: ({ host, call }) => host.prepare('DEL', call), remedies: { DEL, GC, ADD } },
+  { name: 'ADD', prepare: () => {}, begin: (scene) => traced(scene, 'ADD'), remedies: { DEL, GC, ADD } },
+  { name: 'DEL', prepare: (scene) => scene.attach(), begin: (scene) => traced(scene, 'DEL'), remedies: { DEL, GC, ADD } },
   {
     name: 'tsnet attach',
     prepare: () => {},
@@ -174,6 +174,11 @@ export const OPERATIONS: readonly Operation[] = [
   },
 ]
 
+/** @returns The plugin's call for the container, to be run under the tracer. */
+export function traced({ host, call }: Scene, command: string): Traced {
+  return host.prepare(command, call)
+}
+
 function stand(host: Host) {
   const call = {
     id: 'standing',
@@ -213,7 +218,11 @@ function mustRun(scene: Scene, traced: Traced): void {
 /** @returns The paths of the lock files that a living process holds. @see proc_locks(5) */
 function heldLocks(host: Host): readonly string[] {
   const root = host.machine.path('/run/tsnet')
-  const held = new Set(readFileSync('/proc/locks', 'utf8').split('\n').flatMap((line) => / FLOCK .* (\S+) 0 EOF$/.exec(line)?.[1] ?? []))
+  const held = new Set(
+    readFileSync('/proc/locks', 'utf8')
+      .split('\n')
+      .flatMap((line) => / FLOCK .* (\S+) 0 EOF$/.exec(line)?.[1] ?? []),
+  )
   return readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((path) => {
     if (!/(^|\/)(lock|containers)$/.test(path)) return false
     const { dev, ino } = statSync(join(root, path))
