@@ -23,7 +23,7 @@ export interface VethOptions {
 /**
  * Creates both ends in one message: the host end up, in the bridge where there is one, the peer inside the container under its final name.
  * @param container A socket in the container's namespace
- * @throws TsnetError with CNI code 101 when the container has an interface of that name
+ * @throws TsnetError with CNI code 101 when the container has an interface of that name, 11 when the bridge has no port left
  */
 export function createVeth(host: NetlinkSocket, container: NetlinkSocket, options: VethOptions): void {
   // The peer must not be up yet: the kernel links the two ends only after creating it (ENOTCONN).
@@ -44,6 +44,7 @@ export function createVeth(host: NetlinkSocket, container: NetlinkSocket, option
     createLink(host, `create the veth pair "${options.hostName}" and "${options.ifname}"`, link, IFF_UP)
   } catch (error) {
     if (isErrno(error, 'EEXIST') && findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname, error)
+    if (isErrno(error, 'EXFULL')) throw bridgeFull(findLink(host, options.bridgeIndex ?? 0)?.ifname ?? '', error)
     throw error
   }
   if (options.alias !== undefined)

@@ -8,7 +8,7 @@
  *     tracer LOG orphan POINT MS -- PROGRAM …      kills the first process when a child comes to the point, and holds the child for so long
  *
  * A point is `<process>.<class><number>`: processes count from 0 in the order of their birth, calls of each class from 1. Class `c`
- * changes something, class `o` only asks or prepares. LOG gets the line of a point that was reached. A seccomp filter lets all
+ * changes something, class `a` is the answer on standard output, class `o` only asks or prepares. LOG gets the line of a point that was reached. A seccomp filter lets all
  * other calls pass at full speed. The exit status is the program's.
  */
 #include <elf.h>
@@ -61,7 +61,8 @@ static const struct {
 };
 #define CALL_COUNT (sizeof calls / sizeof calls[0])
 
-enum class { PASSED_OVER, CHANGE, OTHER };
+enum class { PASSED_OVER, CHANGE, ANSWER, OTHER };
+static const char LETTERS[] = " cao";
 
 static struct {
     pid_t tid;
@@ -71,7 +72,7 @@ static int task_count;
 
 static struct {
     pid_t pid;
-    unsigned count[3];
+    unsigned count[4];
     int ended;
 } processes[MOST_PROCESSES];
 static int process_count;
@@ -201,11 +202,12 @@ static enum class look_at_path(pid_t tid, uint64_t path, char *text)
     return CHANGE;
 }
 
-/* The answer is the last that the program does. */
 static enum class look_at_write(pid_t tid, uint64_t fd, char *text)
 {
     read_link(tid, fd, text, TEXT_SIZE);
-    if (is_file(text) || (fd == 1 && process_of(tid) == 0))
+    if (fd == 1 && process_of(tid) == 0)
+        return ANSWER;
+    if (is_file(text))
         return CHANGE;
     return starts_with(text, "pipe:") ? OTHER : PASSED_OVER;
 }
@@ -384,7 +386,7 @@ static void at_call(pid_t tid)
     unsigned number = ++processes[process].count[class];
     int hit = !done && wish.number == number && wish.class == class && wish.process == process;
     if (hit || wish.number == 0)
-        fprintf(report, "%d.%c%u %s %s\n", process, class == CHANGE ? 'c' : 'o', number, name_of((int)info.seccomp.nr), text);
+        fprintf(report, "%d.%c%u %s %s\n", process, LETTERS[class], number, name_of((int)info.seccomp.nr), text);
     if (hit)
         act(tid, process);
 }
@@ -431,7 +433,7 @@ static void parse_point(const char *text)
     char class;
     if (sscanf(text, "%d.%c%u", &wish.process, &class, &wish.number) != 3)
         die("tracer: no point");
-    wish.class = class == 'c' ? CHANGE : OTHER;
+    wish.class = class == 'c' ? CHANGE : class == 'a' ? ANSWER : OTHER;
 }
 
 int main(int argc, char **argv)

@@ -19,15 +19,15 @@ interface Fault {
 
 /** The answer is left out: who cannot be told cannot be told. */
 function faultsAt(points: readonly Point[], offset: number): readonly Fault[] {
-  const own = points.filter(({ process, changes, text }) => (changes || process === 0) && !text.includes('write pipe:'))
+  const own = points.filter(({ process, kind }) => kind === 'change' || (kind === 'other' && process === 0))
   const chosen = [
     ...spread(
-      own.filter(({ changes }) => changes),
+      own.filter(({ kind }) => kind === 'change'),
       MOST,
       offset,
     ),
     ...spread(
-      own.filter(({ changes }) => !changes),
+      own.filter(({ kind }) => kind === 'other'),
       MOST,
       offset,
     ),

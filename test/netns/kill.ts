@@ -19,11 +19,13 @@ export interface Point {
   readonly name: string
   /** 0 is the program, others are its children in the order of their birth. */
   readonly process: number
-  /** Whether it changes something; else it asks or prepares. */
-  readonly changes: boolean
+  /** Whether it changes something, is the answer, or only asks or prepares. */
+  readonly kind: 'change' | 'answer' | 'other'
   /** For messages. */
   readonly text: string
 }
+
+const KINDS: Readonly<Record<string, Point['kind']>> = { c: 'change', a: 'answer' }
 
 /** What runs under the tracer. */
 export interface Traced {
@@ -39,9 +41,9 @@ export function pointsOf(host: Host, traced: Traced): readonly Point[] {
   return readLog(host)
 }
 
-/** @returns The points at which something is changed. */
+/** @returns The points at which something is changed, and that after the last of them: all is done but for the answer. */
 export function changesOf(host: Host, traced: Traced): readonly Point[] {
-  return pointsOf(host, traced).filter(({ changes }) => changes)
+  return pointsOf(host, traced).filter(({ kind }) => kind !== 'other')
 }
 
 /**
@@ -95,6 +97,6 @@ function readLog(host: Host): readonly Point[] {
     const [name = '', call, ...what] = line.split(' ')
     const [process, point] = name.split('.')
     if (call === undefined) return []
-    return [{ name, process: Number(process), changes: point?.startsWith('c') === true, text: `${name}: ${call} ${what.join(' ')}` }]
+    return [{ name, process: Number(process), kind: KINDS[point?.[0] ?? ''] ?? 'other', text: `${name}: ${call} ${what.join(' ')}` }]
   })
 }
