@@ -68,7 +68,7 @@ function settle(container: NetlinkSocket, records: readonly AttachmentRecord[]):
       const index = links.get(record.ifname)
       return index === undefined ? [] : [{ container, index, record }]
     })
-  for (const place of places) takeOver(place)
+  for (const place of places) takeOver(place, records)
   for (const place of places) {
     const routing = sourceRoutingOf(place.record)
     if (routing === undefined) continue
@@ -80,8 +80,9 @@ function settle(container: NetlinkSocket, records: readonly AttachmentRecord[]):
 }
 
 /** The first that is left gets the default routes of one that has gone. */
-function takeOver(place: Place): void {
-  const wished = yieldedRoutes(place.record)
+function takeOver(place: Place, records: readonly AttachmentRecord[]): void {
+  const others = records.filter((record) => record !== place.record)
+  const wished = yieldedRoutes(place.record, others)
   if (wished.length === 0) return
   const standing = routesOf(place.container, 0).filter(({ destination }) => destination.prefixLength === 0)
   const free = wished.filter(({ destination }) => !standing.some((other) => other.destination.address.family === destination.address.family))
