@@ -9,7 +9,7 @@ const ERRNOS = ['EPERM', 'ENOMEM', 'EBUSY', 'ENOSPC', 'EINTR', 'EIO'] as const
 type Errno = (typeof ERRNOS)[number]
 
 /** For each operation and surroundings: of the calls that change something, and of those that ask. A long run takes all, with each error. */
-const MOST = 22
+const MOST = 10
 const ABORTED = 134
 
 interface Fault {
@@ -48,13 +48,13 @@ function parsed({ status, stdout, stderr }: Refused): CniDocument {
 }
 
 /** Back from another namespace there is no way but this or the end. */
-function isAborted({ status }: Refused, { point }: Fault): boolean {
-  return status === ABORTED && point.text.includes('setns')
+function isAborted({ status, hit }: Refused): boolean {
+  return status === ABORTED && hit?.includes('setns') === true
 }
 
 function tryAdd(scene: Scene, fault: Fault): void {
   const outcome = failAt(scene.host, traced(scene, 'ADD'), fault.point, fault.errno)
-  if (isAborted(outcome, fault)) return scene.detach()
+  if (isAborted(outcome)) return scene.detach()
   const json = parsed(outcome)
   if (outcome.status !== 0) return
   scene.host.mustCni('CHECK', { ...scene.call, prevResult: json })
@@ -78,7 +78,7 @@ function tryDel(scene: Scene, fault: Fault): void {
   scene.attach()
   const all = partsOf(scene)
   const outcome = failAt(scene.host, traced(scene, 'DEL'), fault.point, fault.errno)
-  if (isAborted(outcome, fault)) return scene.detach()
+  if (isAborted(outcome)) return scene.detach()
   parsed(outcome)
   if (outcome.status === 0) return
   const left = partsOf(scene)

@@ -56,14 +56,14 @@ export function killAt(host: Host, traced: Traced, point: Point, scope: 'one' | 
 }
 
 export interface Refused extends Outcome {
-  /** Whether it came to the point. */
-  readonly reached: boolean
+  /** What the call was; it may be another than in the run before. Absent when the program did not come so far. */
+  readonly hit: string | undefined
 }
 
 /** @param errno The name of the error that the call gives, once. */
 export function failAt(host: Host, traced: Traced, point: Point, errno: keyof typeof constants.errno): Refused {
   const outcome = trace(host, traced, ['fail', point.name, String(constants.errno[errno])])
-  return { ...outcome, reached: readLog(host).length > 0 }
+  return { ...outcome, hit: readLog(host)[0]?.text }
 }
 
 /**

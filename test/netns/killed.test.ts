@@ -5,8 +5,9 @@ import { hostTest } from './host.ts'
 import { changesOf, killAt, orphanAt, type Point, SOAK, spread } from './kill.ts'
 import { OPERATIONS, type Operation, Scene, traced } from './operation.ts'
 
-/** For each operation, remedy and surroundings; a long run takes all. */
-const MOST = 6
+/** For each remedy and surroundings; a long run takes all. */
+const MOST: Readonly<Record<string, number>> = { ADD: 5, DEL: 4 }
+const MOST_OF_OTHERS = 2
 const ORPHAN_MS = 500
 
 interface Kill {
@@ -37,7 +38,7 @@ for (const { operation, standing, offset } of CASES) {
     let killed = 0
     let tried = 0
     for (const [i, [remedy, bringToRest]] of Object.entries(operation.remedies).entries()) {
-      for (const { point, scope } of spread(killsAt(points), MOST, offset + i)) {
+      for (const { point, scope } of spread(killsAt(points), MOST[operation.name] ?? MOST_OF_OTHERS, offset + i)) {
         operation.prepare(scene)
         tried++
         if (killAt(host, operation.begin(scene), point, scope)) killed++

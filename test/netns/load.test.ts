@@ -7,8 +7,8 @@ import { Caller } from './load-caller.ts'
 import { type LoadNetwork, Model } from './load-model.ts'
 import { assertNothingLeft, leasesOf } from './state.ts'
 
-const AT_ONCE = SOAK ? 200 : 50
-const LOAD_MS = SOAK ? 300_000 : 8_000
+const AT_ONCE = SOAK ? 200 : 40
+const LOAD_MS = SOAK ? 300_000 : 6_000
 const LOAD_PERIOD_MS = 30_000
 const CALLERS = 8
 const CONTAINERS_EACH = 3
