@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { type LeaseOwner, leaseOwner } from '../ipam/lease.ts'
 import { openExistingSubnet } from '../ipam/open-subnet.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { PlanContext } from './attach.ts'
 import { Attempts, detach, removeIdleNetwork } from './detach.ts'
 import type { Owner } from './owner.ts'
@@ -20,7 +21,11 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   const errors = new Attempts()
   const stays = (owner: Owner) => valid.some((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
   const stale = listOwners(context.state, network).filter((owner) => !stays(owner))
-  for (const owner of stale) errors.try(() => detach(owner, { ...context, locked: true }))
+  for (const owner of stale) {
+    // There may be very many: the next GC goes on.
+    if (errors.try(checkTimeLimit) === undefined) break
+    errors.try(() => detach(owner, { ...context, locked: true }))
+  }
   errors.try(() => releaseUnrecorded(network, valid, context))
   errors.try(() => {
     using host = openRtnetlink()

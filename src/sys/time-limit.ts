@@ -27,9 +27,10 @@ export function remainingMs(otherwise: number): number {
   return current === undefined ? otherwise : Math.max(0, current.end - now())
 }
 
-/** @throws TsnetError TSNET_TIMEOUT (CNI code 11) when the time is over */
-export function checkTimeLimit(): void {
+/** @returns true @throws TsnetError TSNET_TIMEOUT (CNI code 11) when the time is over */
+export function checkTimeLimit(): true {
   if (current !== undefined && remainingMs(0) === 0) throw timeOver(`it takes longer than ${current.milliseconds} ms`)
+  return true
 }
 
 /** @param reason What took too long. */

@@ -6,8 +6,8 @@ import { changesOf, killAt, orphanAt, type Point, SOAK, spread } from './kill.ts
 import { OPERATIONS, type Operation, Scene, traced } from './operation.ts'
 
 /** For each remedy and surroundings; a long run takes all. */
-const MOST: Readonly<Record<string, number>> = { ADD: 5, DEL: 4 }
-const MOST_OF_OTHERS = 2
+const MOST: Readonly<Record<string, number>> = { ADD: 4, DEL: 3, 'tsnet repair': 2, 'tsnet port add': 2 }
+const MOST_OF_OTHERS = 1
 const ORPHAN_MS = 500
 
 interface Kill {

@@ -17,6 +17,8 @@ const PORTS = [
   { hostPort: 5300, containerPort: 53, protocol: 'udp', hostIP: '127.0.0.1' },
 ]
 
+const STANDING_ONLY = { ...CONF, 'cni.dev/valid-attachments': [{ containerID: 'standing', ifname: 'eth0' }] }
+
 /** A container to be attached, alone on the host or in the company of another one in the same network. */
 export class Scene {
   readonly host: Host
@@ -49,7 +51,7 @@ export class Scene {
   }
 
   collect(): void {
-    this.host.mustCni('GC', { conf: { ...CONF, 'cni.dev/valid-attachments': [{ containerID: 'standing', ifname: 'eth0' }] } })
+    this.host.mustCni('GC', { conf: STANDING_ONLY })
   }
 
   /** The runtime does not know that an ADD that was interrupted was complete but for its answer: then it has to DEL. */
@@ -124,6 +126,12 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'ADD', prepare: () => {}, begin: (scene) => traced(scene, 'ADD'), remedies: { DEL, GC, ADD } },
   { name: 'DEL', prepare: (scene) => scene.attach(), begin: (scene) => traced(scene, 'DEL'), remedies: { DEL, GC, ADD } },
   {
+    name: 'GC',
+    prepare: (scene) => scene.attach(),
+    begin: ({ host }) => host.prepare('GC', { conf: STANDING_ONLY }),
+    remedies: { DEL, GC, ADD },
+  },
+  {
     name: 'tsnet attach',
     prepare: () => {},
     begin: (scene) => scene.command('attach', 'c1', '--network', 'net', '-p', '8080:80', '-p', '127.0.0.1:5300:53/udp'),
@@ -167,6 +175,20 @@ export const OPERATIONS: readonly Operation[] = [
         mustRun(scene, scene.command('port', 'add', 'c1', '-p', '8443:443', '-p', '9000:90/udp'))
         mustRun(scene, scene.command('check', 'c1'))
         mustRun(scene, scene.command('port', 'rm', 'c1', '-p', '8443:443', '-p', '9000:90/udp'))
+        mustRun(scene, scene.command('check', 'c1'))
+        scene.detach()
+      },
+    },
+  },
+  {
+    name: 'tsnet port rm',
+    prepare: (scene) => scene.attach(),
+    begin: (scene) => scene.command('port', 'rm', 'c1', '-p', '8080:80'),
+    remedies: {
+      DEL,
+      GC,
+      'tsnet port add': (scene) => {
+        mustRun(scene, scene.command('port', 'add', 'c1', '-p', '8080:80'))
         mustRun(scene, scene.command('check', 'c1'))
         scene.detach()
       },

@@ -89,6 +89,20 @@ hostTest('a DEL whose iptables-restore hangs goes on without it, says so, and is
   assertNothingLeft(host)
 })
 
+hostTest('a GC whose time is over leaves the rest to the next one', (host) => {
+  letIptablesHang(host)
+  const calls = ['a', 'b'].map((id) => ({ id, netns: host.container(id), conf: IPTABLES }))
+  for (const [i, call] of calls.entries())
+    host.mustCni('ADD', { ...call, runtimeConfig: { portMappings: [{ hostPort: 8000 + i, containerPort: 80 }] } })
+  const conf = { ...IPTABLES, 'cni.dev/valid-attachments': [] }
+  host.exec(['touch', '/run/hang'])
+  assert.equal(host.cni('GC', { conf, env }).json.code, TRY_AGAIN)
+  const there = calls.map(({ id }) => host.run(['ip', '-n', id, 'link', 'show', 'eth0']).status === 0)
+  assert.deepEqual(there, [false, true])
+  host.mustCni('GC', { conf })
+  assertNothingLeft(host)
+})
+
 hostTest('a TSNET_TIMEOUT that is none is refused, in one shot and by an agent, whose own does not count', async (host) => {
   const call = { netns: host.container('c1'), conf: DUAL_STACK }
   const bad = { ...call, env: { TSNET_TIMEOUT: '1m' } }
