@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 
 const [suite, ...only] = process.argv.slice(2)
 /** They ask TSNET_TEST_SOAK. */
-const SOAK = ['killed', 'killed-networks', 'killed-move', 'faults', 'load']
+const SOAK = ['killed', 'killed-networks', 'killed-move', 'killed-agent', 'faults', 'load']
 const isOf = (list) => (name) => list.some((word) => name.includes(`--${word}.test`))
 const files = readdirSync('build/test')
   .filter((name) => name.endsWith('.test.cjs') && name.startsWith('test--netns--') === (suite !== 'unit'))

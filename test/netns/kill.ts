@@ -38,7 +38,7 @@ export interface Traced {
 export function pointsOf(host: Host, traced: Traced): readonly Point[] {
   const { status, stderr } = trace(host, traced, ['list'])
   assert.equal(status, 0, `the program fails by itself: ${stderr}`)
-  return readLog(host)
+  return reachedIn(host)
 }
 
 /** @returns The points at which something is changed, and that after the last of them: all is done but for the answer. */
@@ -52,7 +52,7 @@ export function changesOf(host: Host, traced: Traced): readonly Point[] {
  */
 export function killAt(host: Host, traced: Traced, point: Point, scope: 'one' | 'all' = 'one'): boolean {
   trace(host, traced, ['kill', point.name, scope])
-  return readLog(host).length > 0
+  return reachedIn(host).length > 0
 }
 
 export interface Refused extends Outcome {
@@ -63,7 +63,7 @@ export interface Refused extends Outcome {
 /** @param errno The name of the error that the call gives, once. */
 export function failAt(host: Host, traced: Traced, point: Point, errno: keyof typeof constants.errno): Refused {
   const outcome = trace(host, traced, ['fail', point.name, String(constants.errno[errno])])
-  return { ...outcome, hit: readLog(host)[0]?.text }
+  return { ...outcome, hit: reachedIn(host)[0]?.text }
 }
 
 /**
@@ -72,9 +72,9 @@ export function failAt(host: Host, traced: Traced, point: Point, errno: keyof ty
  */
 export async function orphanAt(host: Host, { argv, env, input }: Traced, point: Point, milliseconds: number): Promise<ChildProcess> {
   rmSync(host.machine.path(LOG), { force: true })
-  const tracer = host.start([TRACER, LOG, 'orphan', point.name, String(milliseconds), '--', ...argv], env)
+  const tracer = host.start([...underTracer('orphan', point.name, String(milliseconds)), ...argv], env)
   tracer.stdin?.end(input)
-  await eventually('the program is killed', () => readLog(host).length > 0)
+  await eventually('the program is killed', () => reachedIn(host).length > 0)
   return tracer
 }
 
@@ -86,11 +86,17 @@ export function spread<T>(all: readonly T[], most: number, offset = 0): readonly
   return Array.from({ length: count }, (_, i) => all[Math.floor(i * step + (offset % step))] as T)
 }
 
-function trace(host: Host, { argv, env, input }: Traced, words: readonly string[]): Outcome {
-  return host.run([TRACER, LOG, ...words, '--', ...argv], { env, input })
+/** @param words What the tracer is to do. @returns The words that stand before a program's own */
+export function underTracer(...words: readonly string[]): readonly string[] {
+  return [TRACER, LOG, ...words, '--']
 }
 
-function readLog(host: Host): readonly Point[] {
+function trace(host: Host, { argv, env, input }: Traced, words: readonly string[]): Outcome {
+  return host.run([...underTracer(...words), ...argv], { env, input })
+}
+
+/** @returns What the last program under the tracer came to: all its calls, or the one that it was to be stopped at. */
+export function reachedIn(host: Host): readonly Point[] {
   const path = host.machine.path(LOG)
   const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
   return lines.flatMap((line) => {
