@@ -47,7 +47,7 @@ for (const command of ['ADD', 'DEL']) {
       })
     }
     t.diagnostic(`killed ${killed} of ${chosen.length} times, at ${points.length} points`)
-    assert.ok(killed >= chosen.length * (SOAK ? 0.8 : 0.3), `only ${killed} agents were killed`)
+    assert.ok(killed >= chosen.length * (SOAK ? 0.7 : 0.3), `only ${killed} agents were killed`)
     scene.end()
   })
 }
