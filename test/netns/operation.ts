@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type CniCall, type Container, DUAL_STACK, type Host, TSNET } from './host.ts'
 import type { Traced } from './kill.ts'
 import type { Outcome } from './machine.ts'
-import { assertNothingLeft, assertSame, snapshot } from './state.ts'
+import { assertNothingLeft, assertSame, rulesOf, snapshot } from './state.ts'
 
 const DEFINITIONS = '/run/net.d'
 const INTERFACE_TAKEN = 101
@@ -187,6 +187,15 @@ export const OPERATIONS: readonly Operation[] = [
     remedies: {
       DEL,
       GC,
+      'tsnet port rm': (scene) => {
+        const again = scene.run(scene.command('port', 'rm', 'c1', '-p', '8080:80'))
+        if (again.status !== 0) assert.match(again.stderr, /does not publish it/)
+        // Any change completes a withdrawal that was cut short.
+        mustRun(scene, scene.command('port', 'add', 'c1', '-p', '7:7'))
+        assert.doesNotMatch(rulesOf(scene.host), /8080/)
+        mustRun(scene, scene.command('check', 'c1'))
+        scene.detach()
+      },
       'tsnet port add': (scene) => {
         mustRun(scene, scene.command('port', 'add', 'c1', '-p', '8080:80'))
         mustRun(scene, scene.command('check', 'c1'))
