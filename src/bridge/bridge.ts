@@ -56,10 +56,10 @@ export function isFiltered({ linkinfo }: ObservedLink): boolean {
   return linkinfo?.bridge?.nfCallIptables === 1 && linkinfo.bridge.nfCallIp6tables === 1
 }
 
-/** @param mac Of the one that is meant: another process may have made one of that name. */
-export function deleteBridge(rt: NetlinkSocket, name: string, mac: Uint8Array): void {
+/** @param mac Of the one that is meant, where another process may have made one of that name. */
+export function deleteBridge(rt: NetlinkSocket, name: string, mac?: Uint8Array): void {
   const link = findLink(rt, name)
-  if (link?.address !== undefined && Buffer.compare(link.address, mac) === 0) deleteLink(rt, link.index)
+  if (link !== undefined && (mac === undefined || Buffer.compare(link.address ?? new Uint8Array(), mac) === 0)) deleteLink(rt, link.index)
 }
 
 /** BR_BOOLOPT_NO_LL_LEARN, as value and as mask. @see include/uapi/linux/if_bridge.h (Linux 5.0) */
