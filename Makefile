@@ -1,5 +1,5 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all build tests fuzz demo test test-vm test-runtimes bench lint types unit netns clean
+.PHONY: all build tests demo test test-vm test-runtimes soak fuzz bench lint types unit netns clean
 
 all: build
 
@@ -18,6 +18,10 @@ fuzz: tests
 # On Debian's stock kernel in a virtual machine: what `test` has to skip on a kernel that lacks something.
 test-vm: setup-vm tests
 	@node scripts/test-vm.mjs
+
+# Hours: killed at each system call, each call failing with each error, load with a model, 1,000 attachments. `make soak only=load` is one part.
+soak: tests
+	@node scripts/test.mjs soak $(only)
 
 bench: setup-bench build
 	@node scripts/bench.mjs

@@ -250,7 +250,7 @@ static int make_request(struct frame *request, const char *entry, const char *to
     add_text(request, entry);
     size_t field = frame_field_begin(request);
     for (char **at = environ; *at != NULL; at++)
-        if (starts_with(*at, "CNI_"))
+        if (starts_with(*at, "CNI_") || starts_with(*at, "TSNET_TIMEOUT="))
             frame_append(request, *at, strlen(*at) + 1);
     frame_field_end(request, field);
     frame_field(request, input.data, input.size);

@@ -88,6 +88,8 @@ if (process.argv.includes('--tests')) {
     define: { ...options('../../dist').define, ...withYargs.define },
     sourcemap: 'inline',
   })
+  const { status, stderr } = make('test/native')
+  if (status !== 0) console.error(`The tracer was not compiled (${stderr?.trim() ?? 'make is not installed'}): tests that kill tsnet will fail.`)
 }
 
 /** Writes to dist/types the declarations of a module, and of those that they refer to. */
@@ -180,7 +182,7 @@ async function buildLauncher() {
   const path = join(folder, 'config.h')
   mkdirSync(folder, { recursive: true })
   if (!existsSync(path) || readFileSync(path, 'utf8') !== config) writeFileSync(path, config)
-  const { status, error, stderr } = spawnSync('make', ['-s', '-C', join(root, 'native'), `OUT=${folder}`], { encoding: 'utf8' })
+  const { status, error, stderr } = make('native')
   if (status === 0) return join(folder, 'launcher')
   const why = error === undefined ? stderr.trim() : 'make is not installed'
   console.error(
@@ -192,6 +194,10 @@ async function buildLauncher() {
 /** The inside of a list of C string literals. */
 function listC(texts) {
   return texts.map((text) => `${quoteC(text)},`).join(' ')
+}
+
+function make(sources) {
+  return spawnSync('make', ['-s', '-C', join(root, sources), `OUT=${join(root, 'build', 'native')}`], { encoding: 'utf8' })
 }
 
 /** A C string literal. */

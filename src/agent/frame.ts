@@ -34,7 +34,7 @@ export interface Request {
   readonly token: string
   /** The name under which the launcher was executed. */
   readonly entry: string
-  /** The launcher's CNI_ variables. */
+  /** The launcher's CNI_ variables, and its TSNET_TIMEOUT. */
   readonly env: Readonly<Record<string, string>>
   /** All of its standard input. */
   readonly input: string

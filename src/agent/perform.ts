@@ -2,6 +2,7 @@
 import type { Answer } from '../cni/exchange.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { parseTimeLimit } from '../plan/time-limit.ts'
 import { answer } from '../plugins/answer.ts'
 import { findAnyPlugin } from '../plugins/reference.ts'
 import { adoptNetns, type Netns } from '../sys/netns.ts'
@@ -61,14 +62,15 @@ export function perform(connection: Connection, payload: Buffer, { identity, con
 
 function answerWith({ token, entry, env, input }: Request, connection: Connection, context: PlanContext): Answer {
   const patience = { lockTimeoutMs: LOCK_TIMEOUT_MS, isWanted: () => !connection.isHungUp() }
-  const own: PlanContext = {
+  const own = {
     ...context,
     resident: true,
     state: { ...context.state, patience },
     request: token,
-    openNetns: (path) => passedNetns(connection, path),
+    openNetns: (path: string) => passedNetns(connection, path),
   }
-  return answer({ entry, find: findAnyPlugin, env, readInput: () => input }, () => own)
+  const openContext = () => ({ ...own, timeLimitMs: parseTimeLimit(env['TSNET_TIMEOUT']) })
+  return answer({ entry, find: findAnyPlugin, env, readInput: () => input }, openContext)
 }
 
 /** The path may mean something else here, or something else by now: only the descriptor counts. */

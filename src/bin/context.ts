@@ -5,6 +5,7 @@ import { iptables } from '../nat/iptables/backend.ts'
 import { nftables } from '../nat/nftables/backend.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { DEFAULT_STATE_FOLDER } from '../plan/state-folder.ts'
+import { parseTimeLimit } from '../plan/time-limit.ts'
 import { openNetns } from '../sys/netns.ts'
 
 /** @returns What every command works with: the folders that the environment names, the backends, warnings to standard error. */
@@ -19,6 +20,7 @@ export function openContext(): PlanContext {
     backend: iptables,
     warn: (problem) => writeSync(2, `tsnet: ${problem}\n`),
     openNetns,
+    timeLimitMs: parseTimeLimit(process.env['TSNET_TIMEOUT']),
     ...(request !== undefined && { request }),
   }
 }

@@ -1,5 +1,7 @@
 /** One call of a plugin by a process of its own: parameters in the environment, one JSON object in, one JSON document out. @see CNI spec 1.1.0, section 2 */
+import { writeSync } from 'node:fs'
 import { SUPPORTED_VERSIONS } from '../cni/version.ts'
+import { describe } from '../error.ts'
 import { answer } from '../plugins/answer.ts'
 import type { FindPlugin } from '../plugins/plugin.ts'
 import { libc } from '../sys/libc.ts'
@@ -23,6 +25,12 @@ function serve(find: FindPlugin): number {
     return 0
   }
   const { status, output } = answer({ entry, find, env: process.env, readInput }, openContext)
-  print(output)
+  try {
+    print(output)
+  } catch (error) {
+    // Who does not get the answer has to DEL, as after any other failure.
+    writeSync(2, `tsnet: Cannot write the answer to standard output: ${describe(error)}\n`)
+    return 1
+  }
   return status
 }

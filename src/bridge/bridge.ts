@@ -27,7 +27,7 @@ export function findBridge(rt: NetlinkSocket, name: string): ObservedLink | unde
   return link
 }
 
-/** Creates the bridge, up, without spanning tree. @returns false when another process was faster */
+/** Creates the bridge, up, without spanning tree. @returns false when another process was faster: its bridge stays as it is */
 export function createBridge(rt: NetlinkSocket, options: BridgeOptions): boolean {
   const { name, mac, mtu, vlanFiltering } = options
   const bridge = { stpState: 0, ...(vlanFiltering === true && { vlanFiltering: 1 }) }
@@ -56,9 +56,10 @@ export function isFiltered({ linkinfo }: ObservedLink): boolean {
   return linkinfo?.bridge?.nfCallIptables === 1 && linkinfo.bridge.nfCallIp6tables === 1
 }
 
-/** @returns Whether there was such a bridge. */
-export function deleteBridge(rt: NetlinkSocket, name: string): boolean {
-  return deleteLink(rt, name)
+/** @param mac Of the one that is meant, where another process may have made one of that name. */
+export function deleteBridge(rt: NetlinkSocket, name: string, mac?: Uint8Array): void {
+  const link = findLink(rt, name)
+  if (link !== undefined && (mac === undefined || Buffer.compare(link.address ?? new Uint8Array(), mac) === 0)) deleteLink(rt, link.index)
 }
 
 /** BR_BOOLOPT_NO_LL_LEARN, as value and as mask. @see include/uapi/linux/if_bridge.h (Linux 5.0) */

@@ -23,7 +23,7 @@ export interface VethOptions {
 /**
  * Creates both ends in one message: the host end up, in the bridge where there is one, the peer inside the container under its final name.
  * @param container A socket in the container's namespace
- * @throws TsnetError with CNI code 101 when the container has an interface of that name
+ * @throws TsnetError with CNI code 101 when the container has an interface of that name, 11 when the bridge has no port left
  */
 export function createVeth(host: NetlinkSocket, container: NetlinkSocket, options: VethOptions): void {
   // The peer must not be up yet: the kernel links the two ends only after creating it (ENOTCONN).
@@ -44,6 +44,7 @@ export function createVeth(host: NetlinkSocket, container: NetlinkSocket, option
     createLink(host, `create the veth pair "${options.hostName}" and "${options.ifname}"`, link, IFF_UP)
   } catch (error) {
     if (isErrno(error, 'EEXIST') && findLink(container, options.ifname) !== undefined) throw interfaceTaken(options.ifname, error)
+    if (isErrno(error, 'EXFULL')) throw bridgeFull(host, options.bridgeIndex, error)
     throw error
   }
   if (options.alias !== undefined)
@@ -64,6 +65,16 @@ export function deleteVeth(host: NetlinkSocket, hostName: string, alias: string)
 export function findVeth(host: NetlinkSocket, hostName: string, alias: string): ObservedLink | undefined {
   const link = findLink(host, hostName)
   return link !== undefined && link.linkinfo?.kind === 'veth' && (link.ifalias ?? alias) === alias ? link : undefined
+}
+
+/** @see net/bridge/br_private.h, BR_MAX_PORTS, of which the first is no port's */
+function bridgeFull(host: NetlinkSocket, bridgeIndex: number | undefined, cause: unknown): TsnetError {
+  const name = bridgeIndex === undefined ? '' : (findLink(host, bridgeIndex)?.ifname ?? '')
+  return new TsnetError('TSNET_BRIDGE_FULL', `Cannot add a port to the bridge "${name}": it has the 1023 that a bridge can have`, {
+    cniCode: CNI_CODE.tryAgain,
+    hint: 'Detach other containers, or attach to another network',
+    cause,
+  })
 }
 
 /** @returns The refusal of an interface whose name the namespace has already, CNI code 101. */

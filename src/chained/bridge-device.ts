@@ -16,9 +16,6 @@ import { ensureSysctl } from '../sys/sysctl.ts'
 import { formatPrefix, type IpPrefix, prefixesOverlap } from '../wire/ip-address.ts'
 import { IFF_PROMISC, IFF_UP } from '../wire/link.ts'
 
-/** Nobody holds the lock for longer than a few requests to the kernel. */
-const LOCK_TIMEOUT_MS = 30_000
-
 export interface BridgeWish {
   readonly name: string
   /** Bytes; counts only for a bridge that is made. */
@@ -35,7 +32,7 @@ interface BridgeContext {
 
 /** Held while a bridge gets a port, an address, or is deleted for want of ports. The state folder exists by then. */
 export function lockBridges({ root, patience }: StateFolder): FileLock {
-  return lockFile(join(root, 'chained', 'bridge.lock'), { timeoutMs: patience?.lockTimeoutMs ?? LOCK_TIMEOUT_MS })
+  return lockFile(join(root, 'chained', 'bridge.lock'), patience === undefined ? {} : { timeoutMs: patience.lockTimeoutMs })
 }
 
 /**

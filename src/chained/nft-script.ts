@@ -85,7 +85,7 @@ function isThere({ family, name }: NftTable): boolean {
 }
 
 function run(args: readonly string[], stdin: string): Outcome {
-  return startProgram({ path: requireNft(), args, stdin, timeoutMs: TIMEOUT_MS }).finish()
+  return startProgram({ path: requireNft(), args, stdin, inheritsLocks: true, timeoutMs: TIMEOUT_MS }).finish()
 }
 
 function failed(what: string, { status, stderr }: Outcome): TsnetError {

@@ -35,7 +35,14 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
     complain: () => {},
     untilStopped: () => AbortSignal.abort(),
     missingCapabilities: () => missing,
-    openContext: () => ({ state: { root: join(root, 'state') }, backends: [iptables], backend: iptables, warn: () => {}, openNetns }),
+    openContext: () => ({
+      state: { root: join(root, 'state') },
+      backends: [iptables],
+      backend: iptables,
+      warn: () => {},
+      openNetns,
+      timeLimitMs: 30_000,
+    }),
     becomeAgent: () => {
       throw new Error('No test serves')
     },

@@ -6,6 +6,7 @@ import { TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { publishPorts, withdrawPorts } from '../plan/publish.ts'
 import type { RecordedPort } from '../plan/record.ts'
+import { withTimeLimit } from '../sys/time-limit.ts'
 import { formatAddress } from '../wire/ip-address.ts'
 import { type Attachment, findAttachments, listAttachments, narrow, nothingAttached } from './attachments.ts'
 import { type Arguments, flag, name, requireCapabilities, requireReadable, texts, withContainer, withJson, withNetwork } from './options.ts'
@@ -78,7 +79,7 @@ function readMapping(published: PublishedMapping): PortMapping {
 }
 
 function add({ owner }: Attachment, mappings: readonly PortMapping[], context: PlanContext): ChangedPorts {
-  return { owner, ports: publishPorts(owner, mappings, context) }
+  return { owner, ports: withTimeLimit(context.timeLimitMs, () => publishPorts(owner, mappings, context)) }
 }
 
 /** @throws TsnetError TSNET_USAGE, before anything is withdrawn, for a port that none of them publishes */
@@ -97,7 +98,7 @@ function remove(
   }
   const isChosen = (one: RecordedPort) => wishes.some(({ mapping }) => fits(one, mapping))
   const concerned = found.filter(({ record }) => record?.ports.some(isChosen))
-  return concerned.map(({ owner }) => ({ owner, ports: withdrawPorts(owner, isChosen, context) }))
+  return concerned.map(({ owner }) => ({ owner, ports: withTimeLimit(context.timeLimitMs, () => withdrawPorts(owner, isChosen, context)) }))
 }
 
 /** What is left away, the host's port or address, fits everything. */

@@ -84,5 +84,5 @@ function ask(...args: readonly string[]) {
   const path = findProgram('firewall-cmd')
   if (path === undefined)
     throw new TsnetError('TSNET_FIREWALLD', 'Cannot ask firewalld: firewall-cmd is not installed', { hint: 'Install the package firewalld' })
-  return startProgram({ path, args, timeoutMs: TIMEOUT_MS }).finish()
+  return startProgram({ path, args, inheritsLocks: true, timeoutMs: TIMEOUT_MS }).finish()
 }

@@ -17,7 +17,6 @@ import { formatHostPort, type PublishedPort, portsConflict } from './model.ts'
 import { chooseHostPort, nothingFree, readChoice } from './port-choice.ts'
 
 const BUCKET_SHIFT = 8
-const LOCK_TIMEOUT_MS = 30_000
 
 export interface PortLedger {
   /** `<state>/ports`. */
@@ -182,7 +181,7 @@ class Book {
 
 function openLedger(ledger: PortLedger): Disposable {
   makeFolder(ledger.folder)
-  return lockFile(join(ledger.folder, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+  return lockFile(join(ledger.folder, 'lock'))
 }
 
 /** @returns File names below the ledger's folder, such as `tcp/31`, each once. */

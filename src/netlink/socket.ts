@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { type KernelError, TsnetError } from '../error.ts'
 import { checked, errno, kernelError, libc } from '../sys/libc.ts'
+import { remainingMs, timeOver } from '../sys/time-limit.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import {
   decodeAck,
@@ -33,8 +34,8 @@ const NETLINK_GET_STRICT_CHK = 12
 export const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
 
-/** How long the kernel may take for one answer, seconds. It answers at once, unless a lock of its own is held. */
-const RECEIVE_TIMEOUT = 30
+/** How long the kernel may take for one answer, milliseconds, where no time limit is set. It answers at once, unless a lock of its own is held. */
+const RECEIVE_TIMEOUT_MS = 30_000
 const DUMP_ATTEMPTS = 10
 const RECEIVE_BUFFER = 1 << 20
 /** What a socket takes without asking for more, about. @see net.core.wmem_default */
@@ -62,7 +63,10 @@ export class NetlinkSocket implements Disposable {
     const on = word(1)
     // Refused by kernels that do not know them, which then send less: no reason to fail.
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) libc.setsockopt(this.#fd, SOL_NETLINK, option, on, 4)
-    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(RECEIVE_TIMEOUT), word(0), word(0), word(0)]), 16)
+    // No time at all would mean no limit.
+    const timeoutMs = Math.max(1, Math.ceil(remainingMs(RECEIVE_TIMEOUT_MS)))
+    const microseconds = (timeoutMs % 1000) * 1000
+    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(Math.floor(timeoutMs / 1000)), word(0), word(microseconds), word(0)]), 16)
     libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, word(RECEIVE_BUFFER), 4)
     // Connected to the kernel (port 0), the socket takes messages from nobody else.
     const kernel = Buffer.alloc(12)
@@ -178,6 +182,7 @@ export class NetlinkSocket implements Disposable {
       const length = libc.recv(this.#fd, received, received.length, 0)
       // One copy for the whole datagram, so that what is decoded from it may keep views of it.
       if (length >= 0) return Buffer.from(received.subarray(0, length))
+      if (errno() === constants.errno.EAGAIN) throw timeOver(`the kernel did not answer the request to ${operation}`)
       if (errno() !== constants.errno.EINTR) throw kernelError(`${operation}: receive the kernel's answer`, errno())
     }
   }

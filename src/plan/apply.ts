@@ -15,6 +15,7 @@ import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { Step } from './diff.ts'
 import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
 import { keepAdvertisedRoutes } from './router-advertisement.ts'
@@ -45,6 +46,7 @@ export interface ApplyContext {
 export function apply(steps: readonly Step[], context: ApplyContext): void {
   const pending: PendingChange[] = []
   for (const step of steps) {
+    checkTimeLimit()
     if (step.kind === 'writeRules') {
       pending.push(startRules(step.rules, context))
       context.whileRulesAreWritten?.()
@@ -57,8 +59,8 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
   const { host, container, undo } = context
   switch (step.kind) {
     case 'createBridge':
-      if (createBridge(host, { name: step.name, mac: step.mac, mtu: step.mtu }))
-        undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name))
+      undo.push(`bridge "${step.name}"`, () => deleteBridge(host, step.name, step.mac))
+      createBridge(host, { name: step.name, mac: step.mac, mtu: step.mtu })
       return
     case 'setBridgeMac':
       return changeLink(host, `set the MAC address of "${step.name}"`, { id: step.name, link: { address: step.mac } })
@@ -169,11 +171,13 @@ function startRules(rules: RulePart, { fresh, formerRules, backend, undo, lastOf
   const part = fresh ? rules : { ...rules, networks: [] }
   const former = { networks: formerRules, attachments: [] }
   const expect = { networks: fresh ? [] : rules.networks, attachments: [] }
-  const pending = once(backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }))
+  let pending: PendingChange | undefined
+  // Before it is tried: the kernel may do it, and its answer be lost.
   undo.push('rules', () => {
-    settle(pending)
+    if (pending !== undefined) settle(pending)
     backend.startChange({ add: former, remove: part, base: fresh && formerRules.length === 0 && lastOfBackend() ? 'drop' : 'keep' }).finish()
   })
+  pending = once(backend.startChange({ add: part, expect, remove: former, base: fresh ? 'ensure' : 'keep' }))
   return pending
 }
 

@@ -15,6 +15,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, openOwnNetns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import { apply, indexOf } from './apply.ts'
 import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf, desiredOf } from './desired.ts'
@@ -75,6 +76,8 @@ export interface PlanContext extends SysctlFileContext {
   readonly warn: (problem: string) => void
   /** Opens the container's namespace, whose path the request names. The caller owns what it returns. */
   readonly openNetns: (path: string) => Netns
+  /** How long one call may take, milliseconds. */
+  readonly timeLimitMs: number
   /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */
   readonly request?: string
   /** Of a process that serves others too: what waits for strangers is left to one shot (TSNET_RESIDENT). */
@@ -144,6 +147,7 @@ function attachOnce(request: AttachRequest, caller: PlanContext): AttachmentReco
   const table = tableOf(indexOf(container, owner.ifname))
   const finished = { ...record, state: 'attached' as const, routes: routesBeside(record.routes, taken, table), table }
   if (withCompany) settleComing(finished, container, state)
+  checkTimeLimit()
   writeRecord(state, finished)
   undo.commit()
   return finished

@@ -83,7 +83,7 @@ export function desiredOf(record: AttachmentRecord, network: NetworkRecord, sibl
       mac: macToBytes(record.mac),
       addresses,
       routes: record.routes.flatMap(({ dst, gw, ...more }) => routeOf(dst, gw, more)),
-      yieldedRoutes: yieldedRoutes(record),
+      yieldedRoutes: yieldedRoutes(record, siblings.records),
       ...(sourceRouting && { sourceRouting }),
       sysctls: containerSysctls(
         record,

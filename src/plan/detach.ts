@@ -56,12 +56,14 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const errors = new Attempts()
   if (known?.leaving !== undefined) errors.try(() => finishLeaving(owner, { record, network, host, context: withBackend(context, known.leaving) }))
   errors.try(() => removeKernelObjects(owner, { record, network, host, context: own }))
+  // Whoever got the address or the port next would share it with what is still there.
+  const vacated = errors.isEmpty
   errors.try(() => record && settleGoing(record, state))
   const mayAnswer = record === undefined || answersOnLoopback(heldPorts(record))
   const closed = errors.try(() => mayAnswer && closeLoopback(owner, context))
   errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))
-  errors.try(() => releaseLeases(owner, record, context))
-  errors.try(() => record && releaseClaims(record, context))
+  errors.try(() => vacated && releaseLeases(owner, record, context))
+  errors.try(() => vacated && record && releaseClaims(record, context))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   if (last) writeSysctlFile({ except: owner.network }, context)
   else if (closed === true) rewriteSysctlFile(context)
@@ -89,16 +91,18 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   errors.try(() => removeRecord(context.state, owner))
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
   const addresses = errors.try(() => heldAddresses(owner, undefined, context)) ?? []
-  const leases = errors.try(() => releaseLeases(owner, undefined, context)) ?? 0
-  if (link !== undefined || leases > 0) errors.try(() => removeMarked(owner, context))
+  const known = link !== undefined || addresses.length > 0
+  if (known) errors.try(() => removeMarked(owner, context))
   if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
   if (link !== undefined) errors.try(() => deleteDetour(host, detourName(owner)))
+  const vacated = errors.isEmpty
   errors.try(() => link && closeLoopback(owner, context))
-  if (begun || link !== undefined || leases > 0) errors.try(() => removeIdleNetwork(owner.network, host, context))
-  if (link !== undefined || leases > 0) errors.try(() => rewriteSysctlFile(context))
+  if (begun || known) errors.try(() => removeIdleNetwork(owner.network, host, context))
+  if (known) errors.try(() => rewriteSysctlFile(context))
   errors.try(() => forgetAddresses(addresses))
+  errors.try(() => vacated && releaseLeases(owner, undefined, context))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
-  return begun || link !== undefined || leases > 0
+  return begun || known
 }
 
 /** Whichever backend wrote them. */
@@ -126,23 +130,23 @@ interface Removal {
 /** The rules are written by another process while this one waits for the kernel to let go of the links. */
 function removeKernelObjects(owner: Owner, { record, network, host, context }: Removal): void {
   const errors = new Attempts()
-  const remove = {
-    networks: network === undefined ? [] : rulesOfNetwork(network),
-    attachments: record === undefined ? [] : [rulesOfAttachment(record, heldPorts(record))],
-  }
   // First, since a published port that nobody knows would keep the shared chains in use.
   if (record === undefined) errors.try(() => removeMarked(owner, context))
-  const change: RuleChange = {
-    remove,
-    ...(network === undefined ? { base: 'keep' } : { base: 'drop', dropIn: idleFamilies(owner.network, context) }),
-  }
-  const pending = errors.try(() => context.backend.startChange(change))
+  const pending = errors.try(() => context.backend.startChange(removalOf(owner, { record, network, context })))
   errors.try(() => deleteOwnLinks(owner, { record, network, host }))
   errors.try(() => network && leaveZone(network))
   // Behind the links, so that the container never sends without it.
   errors.try(() => removeGuard(owner, { record, network, host, context }))
   errors.try(() => pending?.finish())
   errors.finish('Cannot remove what the kernel holds')
+}
+
+function removalOf(owner: Owner, { record, network, context }: Omit<Removal, 'host'>): RuleChange {
+  const remove = {
+    networks: network === undefined ? [] : rulesOfNetwork(network),
+    attachments: record === undefined ? [] : [rulesOfAttachment(record, heldPorts(record))],
+  }
+  return network === undefined ? { remove, base: 'keep' } : { remove, base: 'drop', dropIn: idleFamilies(owner.network, context) }
 }
 
 /** Without a record, or with one that may not be complete, it goes with all else that is marked. */
@@ -194,13 +198,11 @@ function heldAddresses(owner: Owner, record: AttachmentRecord | undefined, conte
   return store?.leasesOf(leaseOwner(owner.containerID, owner.ifname)) ?? []
 }
 
-/** @returns How many were released. */
-function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): number {
+function releaseLeases(owner: Owner, record: AttachmentRecord | undefined, context: DetachContext): void {
   using store = openBook(context.state, owner.network)
   const holder = leaseOwner(owner.containerID, owner.ifname)
-  if (store === undefined) return 0
-  if (record === undefined || record.state === 'adding') return store.releaseAll(holder).length
-  return recordedAddresses(record).filter((address) => store.release(holder, address)).length
+  if (record === undefined || record.state === 'adding') store?.releaseAll(holder)
+  else for (const address of recordedAddresses(record)) store?.release(holder, address)
 }
 
 /** On a full disk they stay: once the record is gone they count for nothing. */
@@ -234,6 +236,10 @@ export class Attempts {
       this.#errors.push(error)
       return undefined
     }
+  }
+
+  get isEmpty(): boolean {
+    return this.#errors.length === 0
   }
 
   /** @throws ErrorList with all that went wrong */

@@ -58,7 +58,7 @@ export function diff(desired: Desired, observed: Observed): readonly Step[] {
     ...bridgeSteps(desired, observed),
     ...portSteps(desired, observed),
     ...limitSteps(desired, observed),
-    ...containerSteps(desired, observed.container),
+    ...containerSteps(desired, observed),
     ...announceSteps(desired, observed),
   ]
 }
@@ -162,7 +162,7 @@ function portSteps(desired: Desired, { port: there, container: inside, bridge: a
   ]
 }
 
-function containerSteps(desired: Desired, observed: ObservedContainer | undefined): readonly Step[] {
+function containerSteps(desired: Desired, { container: observed, defaultRoutes = [] }: Observed): readonly Step[] {
   const { ifname, addresses, sysctls } = desired.container
   const present = (observed?.addresses ?? []).map(formatPrefix)
   const known = (observed?.routes ?? []).map(routeKey)
@@ -173,7 +173,7 @@ function containerSteps(desired: Desired, observed: ObservedContainer | undefine
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
     ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
-    ...routesOf(desired, observed)
+    ...routesOf(desired, defaultRoutes)
       .filter((route) => !known.includes(routeKey(route)))
       .map((route) => ({ kind: 'addRoute', ifname, route }) as const),
     ...sourceRuleSteps(desired, observed),
@@ -200,9 +200,9 @@ function isWrong({ key, value }: Sysctl, { sysctls, addresses }: ObservedContain
 }
 
 /** Each once: the default route of an interface that is not the first is one of its own table's. */
-function routesOf({ container }: Desired, observed: ObservedContainer | undefined): readonly RouteOptions[] {
+function routesOf({ container }: Desired, defaultRoutes: readonly RouteOptions[]): readonly RouteOptions[] {
   const { routes, yieldedRoutes, sourceRouting } = container
-  const standing = (observed?.defaultRoutes ?? []).map(({ destination }) => destination.address.family)
+  const standing = defaultRoutes.map(({ destination }) => destination.address.family)
   const free = yieldedRoutes.filter(({ destination }) => !standing.includes(destination.address.family))
   const all = [...(sourceRouting?.routes ?? []), ...routes, ...free]
   return [...new Map(all.map((route) => [routeKey(route), route])).values()]

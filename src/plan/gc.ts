@@ -1,6 +1,7 @@
 /** GC: removes everything of a network's attachments that the caller does not list. */
 import { existsSync } from 'node:fs'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { PlanContext } from './attach.ts'
 import { Attempts, detach, removeIdleNetwork } from './detach.ts'
 import type { Owner } from './owner.ts'
@@ -19,7 +20,11 @@ export function collectGarbage(network: string, valid: readonly Omit<Owner, 'net
   const errors = new Attempts()
   const stays = (owner: Owner) => valid.some((other) => other.containerID === owner.containerID && other.ifname === owner.ifname)
   const stale = listOwners(context.state, network).filter((owner) => !stays(owner))
-  for (const owner of stale) errors.try(() => detach(owner, { ...context, locked: true }))
+  for (const owner of stale) {
+    // There may be very many: the next GC goes on.
+    if (errors.try(checkTimeLimit) === undefined) break
+    errors.try(() => detach(owner, { ...context, locked: true }))
+  }
   errors.try(() => releaseUnrecorded(network, valid, context))
   errors.try(() => {
     using host = openRtnetlink()

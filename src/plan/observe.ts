@@ -48,8 +48,6 @@ export interface ObservedContainer {
   readonly mac: Uint8Array
   readonly addresses: readonly IpPrefix[]
   readonly routes: readonly RouteOptions[]
-  /** The default routes that the container has, by whatever interface. */
-  readonly defaultRoutes: readonly RouteOptions[]
   readonly sourceRules: readonly SourceRule[]
   readonly loopbackUp: boolean
   readonly sysctls: ReadonlyMap<string, string>
@@ -61,6 +59,8 @@ export interface Observed {
   readonly bridge?: ObservedBridge
   readonly port?: ObservedPort
   readonly container?: ObservedContainer
+  /** The default routes that the container has, by whatever interface. Absent when nobody looked. */
+  readonly defaultRoutes?: readonly RouteOptions[]
   /** Values of the desired keys that the kernel has. */
   readonly hostSysctls: ReadonlyMap<string, string>
   /** Absent when nobody looked. */
@@ -84,7 +84,7 @@ export function observeAll(rt: NetlinkSocket, desired: Desired, more: { readonly
 /** Looks at all but the rules, which cost more than everything else and can be looked at for many attachments at once. */
 export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns): Observed {
   const port = findVeth(rt, desired.port.name, desired.port.alias)
-  const container = within(netns, () => observeContainer(desired) ?? null)
+  const inside = within(netns, () => observeInside(desired))
   return {
     ...observeHost(desired, observeBridge(rt, desired.bridge.name)),
     ...(port && {
@@ -99,7 +99,7 @@ export function observeLinks(rt: NetlinkSocket, desired: Desired, netns: Netns):
         ipv6: readSysctl(`net/ipv6/conf/${desired.port.name}/disable_ipv6`) === '0',
       },
     }),
-    ...(container !== null && { container }),
+    ...inside,
     ...(port && desired.limits && { missingLimits: missingLimits(rt, port.index, desired.limits) }),
     ...(desired.guard && { missingGuard: findUnguarded(desired.guard) }),
   }
@@ -128,12 +128,19 @@ function missingLimits(rt: NetlinkSocket, index: number, { ingress, egress, deto
 }
 
 /** Runs inside the container's namespace. */
-function observeContainer(desired: Desired): ObservedContainer | undefined {
+function observeInside(desired: Desired): Pick<Observed, 'container' | 'defaultRoutes'> {
   using rt = openRtnetlink()
+  const routes = routesOf(rt, 0, 'any')
+  const container = observeContainer(rt, desired, routes)
+  const defaultRoutes = routes.filter(({ destination, table }) => destination.prefixLength === 0 && table === undefined)
+  return { ...(container && { container }), defaultRoutes }
+}
+
+/** @param routes All that the container has. */
+function observeContainer(rt: NetlinkSocket, desired: Desired, routes: ReturnType<typeof routesOf>): ObservedContainer | undefined {
   const link = findLink(rt, desired.container.ifname)
   if (link === undefined) return undefined
   const { index, flags, mtu = 0, address = new Uint8Array() } = link
-  const routes = routesOf(rt, 0, 'any')
   return {
     index,
     up: (flags & IFF_UP) !== 0,
@@ -141,7 +148,6 @@ function observeContainer(desired: Desired): ObservedContainer | undefined {
     mac: address,
     addresses: addressesOf(rt, index),
     routes: routes.filter(({ outputIndex }) => outputIndex === index),
-    defaultRoutes: routes.filter(({ destination, table }) => destination.prefixLength === 0 && table === undefined),
     sourceRules: desired.container.sourceRouting === undefined ? [] : sourceRulesOf(rt),
     loopbackUp: ((findLink(rt, 'lo')?.flags ?? 0) & IFF_UP) !== 0,
     sysctls: readSysctls(desired.container.sysctls),

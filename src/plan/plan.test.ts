@@ -56,12 +56,12 @@ const complete: Observed = {
     mac: new Uint8Array(6),
     addresses: desired.container.addresses,
     routes: desired.container.routes,
-    defaultRoutes: desired.container.routes,
     sourceRules: [],
     loopbackUp: true,
     settings: {},
     sysctls: new Map(desired.container.sysctls.map(({ key, value }) => [key, value])),
   },
+  defaultRoutes: desired.container.routes,
   hostSysctls: new Map(desired.hostSysctls.map(({ key, value }) => [key, value])),
   missingRules: [],
 }
@@ -125,23 +125,30 @@ for (const [what, change, expected] of [
 test('diff() sees what an interface lacks that answers by a table of its own', () => {
   const second = { ...record, table: 47000003, routes: record.routes.map((route) => ({ ...route, table: 47000003 })) }
   const wanted = desiredOf(second, network)
-  const describe = (container: object) =>
-    diff(wanted, { ...complete, container: { ...complete.container, ...container } } as Observed).map(describeStep)
+  const others = desired.container.routes
+  const describe = (container: object, defaultRoutes = others) =>
+    diff(wanted, { ...complete, defaultRoutes, container: { ...complete.container, ...container } } as Observed).map(describeStep)
   const { sourceRouting } = wanted.container
   assert.ok(sourceRouting)
   const sourceRules = sourceRouting.sources.map((source) => ({ source, table: 47000003 }))
-  const others = desired.container.routes
-  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules, defaultRoutes: others }), [])
-  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules: sourceRules.slice(1), defaultRoutes: others }), [
-    'the policy rule for 10.0.0.2 in the container',
-  ])
-  assert.deepEqual(describe({ routes: sourceRouting.routes.slice(1), sourceRules, defaultRoutes: others }), [
-    'the route to 10.0.0.0/24 in the container',
-  ])
+  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules }), [])
+  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules: sourceRules.slice(1) }), ['the policy rule for 10.0.0.2 in the container'])
+  assert.deepEqual(describe({ routes: sourceRouting.routes.slice(1), sourceRules }), ['the route to 10.0.0.0/24 in the container'])
+  const first = 'the route to 0.0.0.0/0 via 10.0.0.1 in the container'
+  assert.deepEqual(describe({ routes: sourceRouting.routes, sourceRules }, others.slice(1)), [first], 'the first interface is gone')
+  const withoutLink = diff(wanted, { ...complete, container: undefined, port: undefined } as unknown as Observed)
+  const inMain = withoutLink.filter((step) => step.kind === 'addRoute' && step.route.table === undefined)
+  assert.deepEqual(inMain, [], 'its own link is gone, and the first interface has the default routes')
+})
+
+test('yieldedRoutes() leaves the default routes to the first interface as long as that one is attached, with a link or without', () => {
+  const second = { ...record, table: 47000003, routes: record.routes.map((route) => ({ ...route, table: 47000003 })) }
+  const first = { ...record, state: 'attached' as const, table: 47000002 }
+  const count = (siblings: readonly AttachmentRecord[]) =>
+    desiredOf(second, network, { records: siblings, bridges: [] }).container.yieldedRoutes.length
   assert.deepEqual(
-    describe({ routes: sourceRouting.routes, sourceRules, defaultRoutes: others.slice(1) }),
-    ['the route to 0.0.0.0/0 via 10.0.0.1 in the container'],
-    'the first interface is gone',
+    [count([]), count([first]), count([{ ...first, state: 'adding' }]), count([second])],
+    [record.routes.length, 0, record.routes.length, record.routes.length],
   )
 })
 

@@ -7,6 +7,7 @@ import type { RuleChange } from '../nat/backend.ts'
 import { formatHostPort, type PublishedPort, portsConflict, targetsOverlap } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetFormer, forgetWithdrawn } from '../nat/stale-connections.ts'
+import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { PlanContext } from './attach.ts'
 import { withBackend } from './backend.ts'
 import { answersOnLoopback } from './host-switches.ts'
@@ -51,6 +52,7 @@ function publishOnce(owner: Owner, wishes: readonly PortWish[], caller: PlanCont
   // A person waits for this one: the rules are read, so that what is there is not written twice.
   context.backend.startChange({ add: rulesOf(record, ports), expect, base: 'ensure' }).finish()
   forgetFormer(added)
+  checkTimeLimit()
   undo.commit()
   return ports.map(recordPort)
 }

@@ -17,15 +17,13 @@ import { siblingsOf } from './siblings.ts'
 import { hasYielded, isRoutedBySource, type SourceRouting, sourceRoutingOf, yieldedRoutes } from './source-routing.ts'
 import type { StateFolder } from './state-folder.ts'
 
-const LOCK_TIMEOUT_MS = 30_000
-
 /** What a route cannot be made for: the interface is down, moved or gone. Whose it is, CHECK tells that it lacks the route. */
 const UNUSABLE = ['ENETDOWN', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV', 'EINVAL']
 
 /** Held, always after a network's and the host's, while the interfaces of one container are settled: they are of several networks. */
 export function lockContainers(state: StateFolder): FileLock {
   makeFolder(state.root)
-  return lockFile(join(state.root, 'containers'), { timeoutMs: LOCK_TIMEOUT_MS })
+  return lockFile(join(state.root, 'containers'))
 }
 
 /** @returns Whether the container has another interface than its loopback and this one. */
@@ -70,7 +68,7 @@ function settle(container: NetlinkSocket, records: readonly AttachmentRecord[]):
       const index = links.get(record.ifname)
       return index === undefined ? [] : [{ container, index, record }]
     })
-  for (const place of places) takeOver(place)
+  for (const place of places) takeOver(place, records)
   for (const place of places) {
     const routing = sourceRoutingOf(place.record)
     if (routing === undefined) continue
@@ -82,8 +80,9 @@ function settle(container: NetlinkSocket, records: readonly AttachmentRecord[]):
 }
 
 /** The first that is left gets the default routes of one that has gone. */
-function takeOver(place: Place): void {
-  const wished = yieldedRoutes(place.record)
+function takeOver(place: Place, records: readonly AttachmentRecord[]): void {
+  const others = records.filter((record) => record !== place.record)
+  const wished = yieldedRoutes(place.record, others)
   if (wished.length === 0) return
   const standing = routesOf(place.container, 0).filter(({ destination }) => destination.prefixLength === 0)
   const free = wished.filter(({ destination }) => !standing.some((other) => other.destination.address.family === destination.address.family))

@@ -48,12 +48,20 @@ export function isRoutedBySource(record: AttachmentRecord, siblings: readonly At
   return hasYielded(record) || siblings.some(({ table }) => table !== undefined)
 }
 
-/** @returns The default routes that the attachment would have had, had it come first: in the main table. */
-export function yieldedRoutes(record: AttachmentRecord): readonly RouteOptions[] {
+/**
+ * @param siblings One that came first keeps its place while its link is gone: a repair makes it again.
+ * @returns The default routes that the attachment would have had, had it come first: in the main table
+ */
+export function yieldedRoutes(record: AttachmentRecord, siblings: readonly AttachmentRecord[]): readonly RouteOptions[] {
   const { table } = record
+  const kept = siblings
+    .filter(({ state }) => state === 'attached')
+    .flatMap(({ routes }) => routes.filter((route) => isDefault(route) && isMain(route)))
+  const isKept = (family: number) => kept.some(({ dst }) => parsePrefix(dst)?.address.family === family)
   return record.routes
     .filter((route) => table !== undefined && isDefault(route) && route.table === table)
     .flatMap((route) => parseRoute(route, undefined))
+    .filter(({ destination }) => !isKept(destination.address.family))
 }
 
 /**

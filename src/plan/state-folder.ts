@@ -22,9 +22,6 @@ import type { Owner } from './owner.ts'
 
 export const DEFAULT_STATE_FOLDER = '/run/tsnet'
 
-/** How long one call waits for others, milliseconds. */
-const LOCK_TIMEOUT_MS = 30_000
-
 export interface StateFolder {
   readonly root: string
   /** Of a process that has more to do than this one call. */
@@ -67,15 +64,15 @@ export function portsFolder(state: StateFolder): string {
 
 /**
  * Everything about one network happens under its lock.
- * @throws TsnetError with CNI code 11 after 30 seconds; TSNET_ABANDONED when nobody waits for the answer any more; TSNET_STATE, CNI code 5, when
- * the state folder is another user's, open to others or cannot be written to
+ * @throws TsnetError with CNI code 11 when the call's time limit is over; TSNET_ABANDONED when nobody waits for the answer any more; TSNET_STATE, CNI code 5,
+ * when the state folder is another user's, open to others or cannot be written to
  */
 export function lockNetwork(state: StateFolder, network: string): FileLock {
-  const { lockTimeoutMs = LOCK_TIMEOUT_MS, isWanted } = state.patience ?? {}
+  const { lockTimeoutMs, isWanted } = state.patience ?? {}
   const folder = networkFolder(state, network)
   makeFolder(folder)
   requireOwnFolder(state.root)
-  const lock = lockFile(join(folder, 'lock'), { timeoutMs: lockTimeoutMs })
+  const lock = lockFile(join(folder, 'lock'), { ...(lockTimeoutMs !== undefined && { timeoutMs: lockTimeoutMs }) })
   if (isWanted?.() ?? true) return lock
   lock[Symbol.dispose]()
   throw new TsnetError('TSNET_ABANDONED', `Cannot go on in network "${network}": nobody waits for the answer any more`, {
@@ -86,7 +83,7 @@ export function lockNetwork(state: StateFolder, network: string): FileLock {
 /** Held, always after the network's own lock, while a network chooses bridge and subnet. */
 export function lockHost(state: StateFolder): FileLock {
   makeFolder(state.root)
-  return lockFile(join(state.root, 'lock'), { timeoutMs: LOCK_TIMEOUT_MS })
+  return lockFile(join(state.root, 'lock'))
 }
 
 /** Writes a file as a whole or not at all; where the folder is on a disk, it is there afterwards whatever happens. */

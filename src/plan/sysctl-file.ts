@@ -5,7 +5,7 @@
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe } from '../error.ts'
+import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import { isInMachinesNetns } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { type HostSysctl, isSet, loopbackSwitch, switchesOf } from './host-switches.ts'
@@ -44,18 +44,27 @@ export function findSysctlFileLack(wanted: readonly HostSysctl[], context: Sysct
 
 /**
  * Writes the file anew, or removes it when nothing is relied upon. The caller holds the host's lock. Whoever is attached has a
- * network without it too, so a failure is but a warning.
+ * network without it too, so a failure to write is but a warning.
+ * @throws TsnetError TSNET_SYSCTL_FILE when it stays though nothing is relied upon: it would keep forwarding on for ever
  */
 export function writeSysctlFile(content: SysctlFileContent, context: SysctlFileContext): void {
   const path = pathOf(context)
   if (path === undefined) return
+  const lines = [...valuesOf(content, context.state)].map(([key, value]) => `${line(key, value)}\n`)
+  if (lines.length === 0) return remove(path)
   try {
-    const lines = [...valuesOf(content, context.state)].map(([key, value]) => `${line(key, value)}\n`)
-    if (lines.length > 0) return replaceFile(path, `${HEAD}${lines.join('')}`)
-    removeFile(path)
-    removeFile(unfinished(path))
+    replaceFile(path, `${HEAD}${lines.join('')}`)
   } catch (error) {
     context.warn(`Cannot keep kernel parameters through a reload: ${describe(error)}`)
+  }
+}
+
+function remove(path: string): void {
+  try {
+    removeFile(path)
+    removeFile(unfinished(path))
+  } catch (cause) {
+    throw new TsnetError('TSNET_SYSCTL_FILE', `Cannot remove "${path}", which keeps kernel parameters`, { cniCode: CNI_CODE.io, cause })
   }
 }
 

@@ -1,5 +1,9 @@
 /** What has been done and how to take it back: success is `commit()` on the last line, anything else reverts. */
 import { describe } from '../error.ts'
+import { withTimeLimit } from '../sys/time-limit.ts'
+
+/** Taking back has a time of its own: that of the call may be what has run out. */
+const TIME_LIMIT_MS = 30_000
 
 export class UndoStack implements Disposable {
   readonly #entries: { readonly what: string; readonly undo: () => void }[] = []
@@ -20,6 +24,10 @@ export class UndoStack implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.#entries.length > 0) withTimeLimit(TIME_LIMIT_MS, () => this.#revert())
+  }
+
+  #revert(): void {
     for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
       try {
         entry.undo()

@@ -4,6 +4,7 @@ import type { JsonObject } from '../cni/json.ts'
 import { type Environment, parseConfig } from '../cni/request.ts'
 import { formatResult } from '../cni/result.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { withTimeLimit } from '../sys/time-limit.ts'
 import type { FindPlugin } from './plugin.ts'
 
 export interface Call {
@@ -18,6 +19,7 @@ export interface Call {
 /** @returns The result document of an ADD; nothing for the other commands. @throws TsnetError */
 export function runPlugin({ entry, find, environment, input }: Call, context: PlanContext): JsonObject | undefined {
   const config = parseConfig(input, environment.command)
-  const result = dispatch(find(entry, config.type), { environment, config, input, context })
+  const request = { environment, config, input, context }
+  const result = withTimeLimit(context.timeLimitMs, () => dispatch(find(entry, config.type), request))
   return environment.command !== 'ADD' || result === undefined ? undefined : formatResult(result, config.cniVersion)
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 
 /** errno names that node's tables lack, from include/uapi/asm-generic/errno.h (Linux 6.18). */
-const MORE: Readonly<Record<number, string>> = { 85: 'ERESTART', 52: 'EBADE', 524: 'ENOTSUPP' }
+const MORE: Readonly<Record<number, string>> = { 85: 'ERESTART', 52: 'EBADE', 54: 'EXFULL', 524: 'ENOTSUPP' }
 
 const names = new Map<number, string>(Object.entries(constants.errno).map(([name, code]) => [code, name]))
 

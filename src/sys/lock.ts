@@ -3,6 +3,7 @@ import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from 
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { errno, kernelError, libc } from './libc.ts'
 import { adviceFor, requireOwn } from './state-file.ts'
+import { remainingMs } from './time-limit.ts'
 
 // asm-generic/fcntl.h, asm-generic/errno-base.h
 const LOCK_SH = 1
@@ -13,14 +14,26 @@ const EAGAIN = 11
 
 const SHORTEST_WAIT_MS = 0.2
 const LONGEST_WAIT_MS = 10
+const LONGEST_ATTEMPT_MS = 30_000
 
 export interface LockOptions {
-  /** Milliseconds until the attempt is given up; default 10 000. */
+  /** Milliseconds until the attempt is given up; default, and never more than, what is left of the call's time limit, or 30 000. */
   readonly timeoutMs?: number
   /** Whether no other holder may exist, shared ones included; default true. */
   readonly exclusive?: boolean
   /** Whether it may be another user's or open to others, in a folder that is other programs' too; default false. */
   readonly foreign?: boolean
+}
+
+const heldFds = new Set<number>()
+
+/**
+ * ADD starts a program that writes rules, and is killed; DEL finds no rules, removes the rest, and releases the address; now the
+ * program writes its rules, which lead to whoever has the address next. So it inherits the locks: they are held until it ends too.
+ * @returns The descriptors of all locks that this thread holds.
+ */
+export function heldLocks(): readonly number[] {
+  return [...heldFds]
 }
 
 /** A lock that is held until it is disposed of, or until the process ends. Owns its fd. */
@@ -31,10 +44,12 @@ export class FileLock implements Disposable {
   constructor(path: string, fd: number) {
     this.path = path
     this.#fd = fd
+    heldFds.add(fd)
   }
 
   [Symbol.dispose](): void {
     if (this.#fd < 0) return
+    heldFds.delete(this.#fd)
     closeSync(this.#fd)
     this.#fd = -1
   }
@@ -49,7 +64,8 @@ export class FileLock implements Disposable {
  * @throws KernelError when flock(2) itself fails
  */
 export function lockFile(path: string, options: LockOptions = {}): FileLock {
-  const { timeoutMs = 10_000, exclusive = true, foreign = false } = options
+  const { exclusive = true, foreign = false } = options
+  const timeoutMs = Math.round(Math.min(options.timeoutMs ?? Number.POSITIVE_INFINITY, remainingMs(LONGEST_ATTEMPT_MS)))
   const operation = (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB
   // Waits are summed instead of reading a clock: a clock may jump.
   let waited = 0

@@ -1,16 +1,22 @@
 /** Runs a program to its end by posix_spawn: node:child_process alone takes 3 ms to load (docs/decisions/0001). */
 import { closeSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
-import { isErrno, TsnetError } from '../error.ts'
+import { isErrno } from '../error.ts'
 import { kernelError, libc } from './libc.ts'
+import { heldLocks } from './lock.ts'
 import { openPipe } from './pipe.ts'
 import { poll } from './poll.ts'
-import { now } from './time.ts'
+import { now, sleep } from './time.ts'
+import { remainingMs, timeOver } from './time-limit.ts'
 
 /** A pipe that is ready for writing takes this many bytes without blocking. @see pipe(7), PIPE_BUF */
 const PIPE_BUF = 4096
 /** sizeof(posix_spawn_file_actions_t) is 80 with glibc and with musl on 64 bit. */
 const FILE_ACTIONS_SIZE = 128
+// include/uapi/linux/wait.h
+const WNOHANG = 1
+const SHORTEST_WAIT_MS = 0.05
+const LONGEST_WAIT_MS = 10
 
 const ENVIRONMENT = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
 
@@ -21,7 +27,12 @@ export interface Program {
   readonly stdin?: string
   /** Beside PATH and LC_ALL, which every program gets. */
   readonly env?: Readonly<Record<string, string>>
-  /** Milliseconds after which the program is killed. */
+  /**
+   * Whether it holds the locks of this thread until its own end, for one that changes what they guard: who is killed leaves
+   * it behind. Not for one that may leave a daemon.
+   */
+  readonly inheritsLocks?: true
+  /** Milliseconds after which the program is killed; sooner when the call's time limit is over. */
   readonly timeoutMs: number
 }
 
@@ -47,6 +58,9 @@ export function startProgram(program: Program): RunningProgram {
   libc.posix_spawn_file_actions_adddup2(actions, input.read, 0)
   libc.posix_spawn_file_actions_adddup2(actions, output.write, 1)
   libc.posix_spawn_file_actions_adddup2(actions, problems.write, 2)
+  const locks = program.inheritsLocks === true ? heldLocks() : []
+  const unused = Math.max(...locks) + 1
+  for (const [i, fd] of locks.entries()) libc.posix_spawn_file_actions_adddup2(actions, fd, unused + i)
   const argv = [program.path, ...program.args, null]
   const env = Object.entries({ ...ENVIRONMENT, ...program.env }).map(([name, value]) => `${name}=${value}`)
   const code = libc.posix_spawn(pid, program.path, actions, null, argv, [...env, null])
@@ -75,32 +89,27 @@ interface PendingInput {
   readonly data: Buffer
 }
 
-function finish(running: Running, pending: PendingInput | undefined): Outcome {
-  const { program, pid, output, problems } = running
+function finish({ program, pid, output, problems }: Running, pending: PendingInput | undefined): Outcome {
   const outputs = new Map<number, Buffer[]>([
     [output, []],
     [problems, []],
   ])
   const text = (fd: number) => Buffer.concat(outputs.get(fd) ?? []).toString('utf8')
-  let killed = true
+  const timeoutMs = Math.min(program.timeoutMs, remainingMs(program.timeoutMs))
+  const deadline = now() + timeoutMs
+  let status: number | undefined
   try {
-    killed = !exchange(program.timeoutMs, pending, outputs)
+    if (exchange(deadline, pending, outputs)) status = waitFor(pid, deadline)
   } finally {
-    if (killed) libc.kill(pid, constants.signals.SIGKILL)
+    if (status === undefined) stop(pid)
     for (const fd of [output, problems]) closeSync(fd)
   }
-  const status = waitFor(pid)
-  if (killed) {
-    throw new TsnetError('TSNET_TIMEOUT', `Cannot wait for "${program.path}" any longer: it ran for more than ${program.timeoutMs} ms`, {
-      cniCode: 11,
-    })
-  }
+  if (status === undefined) throw timeOver(`"${program.path}" ran for more than ${Math.round(timeoutMs)} ms and was stopped`)
   return { status, stdout: text(output), stderr: text(problems) }
 }
 
 /** Feeds and drains the pipes until the program has closed its outputs. @returns false when time ran out */
-function exchange(timeoutMs: number, pending: PendingInput | undefined, outputs: ReadonlyMap<number, Buffer[]>): boolean {
-  const deadline = now() + timeoutMs
+function exchange(deadline: number, pending: PendingInput | undefined, outputs: ReadonlyMap<number, Buffer[]>): boolean {
   const open = new Set(outputs.keys())
   const chunk = Buffer.allocUnsafe(65536)
   let input = pending
@@ -137,9 +146,18 @@ function feed(fd: number, data: Buffer): PendingInput | undefined {
   return undefined
 }
 
-function waitFor(pid: number): number {
+/** Who has closed both outputs mostly ends at once. @returns The exit status, or undefined when time ran out */
+function waitFor(pid: number, deadline: number): number | undefined {
   const status = new Int32Array(1)
-  while (libc.waitpid(pid, status, 0) < 0);
+  for (let wait = SHORTEST_WAIT_MS; libc.waitpid(pid, status, WNOHANG) !== pid; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    if (now() >= deadline) return undefined
+    sleep(wait)
+  }
   const word = status[0] as number
   return (word & 0x7f) === 0 ? (word >> 8) & 0xff : 128 + (word & 0x7f)
+}
+
+function stop(pid: number): void {
+  libc.kill(pid, constants.signals.SIGKILL)
+  waitFor(pid, Number.POSITIVE_INFINITY)
 }

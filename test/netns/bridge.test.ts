@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { answered, startAgent } from './agent-process.ts'
 import { givenByUdhcpd, startDaemon, startUdhcpd } from './dhcp-server.ts'
 import { ADDRESSES, addressIn, type CniCall, type CniDocument, type Container, type Host, hostTest } from './host.ts'
-import { addKilledAt, pointsOf, spread } from './kill.ts'
+import { changesOf, killAt, spread } from './kill.ts'
 import { eventually } from './machine.ts'
 import { assertSame, snapshot, stateFiles } from './state.ts'
 
@@ -198,14 +198,15 @@ hostTest('bridge: DEL takes back an ADD that was killed at any call', (host, t) 
   const wish = call({ netns: host.container('c1') })
   host.mustCni('ADD', wish)
   host.mustCni('DEL', wish)
-  const points = pointsOf(host, wish)
+  const traced = host.prepare('ADD', wish)
+  const points = changesOf(host, traced)
   host.mustCni('DEL', wish)
   const before = snapshot(host)
   let killed = 0
   for (const point of spread(points, KILL_POINTS)) {
-    if (addKilledAt(host, wish, point)) killed++
+    if (killAt(host, traced, point)) killed++
     host.mustCni('DEL', call())
-    assertSame(snapshot(host), before, `${point.syscall} ${point.when}`)
+    assertSame(snapshot(host), before, point.text)
     assertNothingOf(host)
   }
   assert.ok(killed > KILL_POINTS / 2, `only ${killed} ADDs were killed`)

@@ -4,7 +4,7 @@ import { answered, startAgent } from './agent-process.ts'
 import { Device, linkOf, linksOf } from './device.ts'
 import { startDaemon, startDnsmasq } from './dhcp-server.ts'
 import { type CniDocument, hostTest } from './host.ts'
-import { addKilledAt, pointsOf, spread } from './kill.ts'
+import { changesOf, killAt, spread } from './kill.ts'
 import { assertSame, stateFiles } from './state.ts'
 
 const MACVLAN = { type: 'macvlan', ipam: true }
@@ -240,16 +240,14 @@ for (const type of ['macvlan', 'host-device']) {
     const left = () => [linksOf(netns).length, device.leases(), files(), linkOf(host, 'nic0')?.ifalias, linksOf(host).length]
     const before = left()
     const call = device.full({ netns })
-    const points = spread(pointsOf(host, call), KILL_POINTS)
+    const traced = host.prepare('ADD', call)
+    const points = spread(changesOf(host, traced), KILL_POINTS)
     device.must('DEL', { netns })
     for (const [i, point] of points.entries()) {
-      const killed = addKilledAt(host, call, point)
+      const killed = killAt(host, traced, point)
       const { json } = i % 2 === 0 ? device.call('ADD', { netns }) : { json: {} as CniDocument }
       // One that had done all but answer is refused, since no agent was asked.
-      assert.ok(
-        json.code === undefined || (json.code === 101 && (!killed || i === points.length - 1)),
-        `killed at ${point.syscall} ${point.when}: ${json.msg}`,
-      )
+      assert.ok(json.code === undefined || (json.code === 101 && (!killed || i === points.length - 1)), `killed at ${point.text}: ${json.msg}`)
       device.must('DEL', { netns: i % 3 === 0 ? '' : netns })
       assert.deepEqual({ point, left: left() }, { point, left: before })
     }

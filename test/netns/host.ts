@@ -1,5 +1,4 @@
 /** A throw-away host with an uplink and a machine outside, and tsnet called on it as a runtime would. */
-import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { eventually, Machine, type Outcome, Place, requireTools, SYSCTL_FOLDER } from './machine.ts'
@@ -127,21 +126,10 @@ export class Host extends Place {
     return json
   }
 
-  /** Does not wait, so that calls can run side by side. */
-  cniAsync(command: string, call: CniCall = {}): Promise<CniOutcome> {
+  /** Does not wait, so that calls can run side by side. @param killAfterMs Milliseconds after which it is killed. */
+  async cniAsync(command: string, call: CniCall = {}, killAfterMs?: number): Promise<CniOutcome> {
     const { argv, env, input } = this.#prepare(command, call)
-    const [program = '', ...args] = [...this.entry, ...argv]
-    const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'pipe'] })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (data) => {
-      stdout += data
-    })
-    child.stderr.on('data', (data) => {
-      stderr += data
-    })
-    child.stdin.end(input)
-    return new Promise((resolve) => child.once('close', (status) => resolve(withJson({ status: status ?? 255, stdout, stderr }))))
+    return withJson(await this.runAsync(argv, { env, input, ...(killAfterMs !== undefined && { killAfterMs }) }))
   }
 
   /** @returns The words that run the plugin here under a tracer or the like, with what it reads. */

@@ -1,7 +1,7 @@
 /** A kill while the rules of a network move between backends: nothing is lost, and what is left goes with the last container. */
 import assert from 'node:assert/strict'
 import { ADDRESSES, addressIn, type CniDocument, type Container, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
-import { addKilledAt, type Point, pointsOf, spread } from './kill.ts'
+import { changesOf, killAt, type Point, spread } from './kill.ts'
 import { assertNothingLeft } from './state.ts'
 
 const PORT = 80
@@ -31,7 +31,7 @@ function sceneOf(host: Host, [from, to]: (typeof WAYS)[number]): Scene {
   const former = { ...DUAL_STACK, backend: from }
   const stand = () => host.mustCni('ADD', { id: 'standing', netns: standing, conf: former, runtimeConfig: { portMappings: portMappings(8080) } })
   stand()
-  const points = pointsOf(host, call)
+  const points = changesOf(host, host.prepare('ADD', call))
   host.mustCni('DEL', call)
   host.mustCni('DEL', { id: 'standing' })
   assertNothingLeft(host)
@@ -105,8 +105,8 @@ for (const way of WAYS) {
       let killed = 0
       for (const point of spread(scene.points, MOST)) {
         const result = scene.stand()
-        const at = `killed at ${point.syscall} ${point.when}`
-        if (addKilledAt(host, scene.call, point)) killed++
+        const at = `killed at ${point.text}`
+        if (killAt(scene.host, scene.host.prepare('ADD', scene.call), point)) killed++
         await assertAnswers(scene, result, at)
         await bringToRest(scene, result, at)
         assertNothingLeft(host)

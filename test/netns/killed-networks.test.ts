@@ -1,7 +1,7 @@
 /** Kills while a container with an interface gets or loses another: the policy rules of both go with their interfaces. */
 import assert from 'node:assert/strict'
 import { type Container, DUAL_STACK, type Host, hostTest } from './host.ts'
-import { addKilledAt, isKilledAt, pointsOf, spread } from './kill.ts'
+import { changesOf, killAt, SOAK, spread } from './kill.ts'
 import { assertNothingLeft, assertSame, snapshot } from './state.ts'
 
 const MOST = 24
@@ -41,17 +41,17 @@ for (const [remedy, clean] of Object.entries(REMEDIES)) {
     const c1 = host.container('c1')
     host.mustCni('ADD', first(c1))
     const routing = routingOf(c1)
-    const points = pointsOf(host, second(c1))
+    const points = changesOf(host, host.prepare('ADD', second(c1)))
     host.mustCni('DEL', second(c1))
     const before = snapshot(host)
     // The last calls, where the rules are made, are looked at closer.
-    const chosen = [...spread(points, MOST / 2), ...points.slice(-MOST / 2)]
+    const chosen = SOAK ? points : [...spread(points, MOST / 2), ...points.slice(-MOST / 2)]
     let killed = 0
     for (const point of chosen) {
-      if (addKilledAt(host, second(c1), point)) killed++
+      if (killAt(host, host.prepare('ADD', second(c1)), point)) killed++
       clean(host, c1)
-      assert.equal(routingOf(c1), routing, `${point.syscall} ${point.when}`)
-      assertSame(snapshot(host), before, `${point.syscall} ${point.when}`)
+      assert.equal(routingOf(c1), routing, point.text)
+      assertSame(snapshot(host), before, point.text)
     }
     t.diagnostic(`killed at ${killed} of ${points.length} calls`)
     assert.ok(killed >= MOST / 2, `only ${killed} ADDs were killed`)
@@ -65,17 +65,17 @@ hostTest('the DEL of the first network is completed after a kill: the second has
   const empty = routingOf(c1)
   const attach = () => [host.mustCni('ADD', first(c1)), host.mustCni('ADD', second(c1))] as const
   attach()
-  const points = pointsOf(host, first(c1), 'DEL')
+  const points = changesOf(host, host.prepare('DEL', first(c1)))
   host.mustCni('DEL', second(c1))
   let killed = 0
   for (const point of spread(points, MOST)) {
     const [, prevResult] = attach()
-    if (isKilledAt(host, { command: 'DEL', call: first(c1) }, point)) killed++
+    if (killAt(host, host.prepare('DEL', first(c1)), point)) killed++
     host.mustCni('DEL', first(c1))
     host.mustCni('CHECK', { ...second(c1), prevResult })
     for (const family of ['-4', '-6']) assert.match(c1.exec(['ip', family, 'route', 'show', 'default']), /dev eth1/)
     host.mustCni('DEL', second(c1))
-    assert.equal(routingOf(c1).replace(/.* dev lo .*\n/g, ''), empty.replace(/.* dev lo .*\n/g, ''), `${point.syscall} ${point.when}`)
+    assert.equal(routingOf(c1).replace(/.* dev lo .*\n/g, ''), empty.replace(/.* dev lo .*\n/g, ''), point.text)
     assertNothingLeft(host)
   }
   t.diagnostic(`killed at ${killed} of ${points.length} calls`)

@@ -15,6 +15,10 @@ export interface RunOptions {
   readonly timeoutMs?: number
 }
 
+export interface RunAsyncOptions extends Omit<RunOptions, 'timeoutMs'> {
+  readonly killAfterMs?: number
+}
+
 const TIMEOUT_MS = 60_000
 const POLL_MS = 5
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
@@ -57,6 +61,31 @@ export class Place {
     // A program that ends before it has read its input has done nothing wrong.
     const problem = error === undefined || (error as NodeJS.ErrnoException).code === 'EPIPE' ? '' : error.message
     return { status: status ?? (signal === 'SIGKILL' ? 137 : 255), stdout, stderr: `${stderr}${problem}` }
+  }
+
+  /** Does not wait, so that programs can run side by side. @param options `killAfterMs` kills the program then. */
+  runAsync(argv: readonly string[], { input = '', env = {}, killAfterMs }: RunAsyncOptions = {}): Promise<Outcome> {
+    const [program = '', ...args] = [...this.entry, ...argv]
+    const child = spawn(program, args, { env: { ...ENVIRONMENT, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (data) => {
+      stdout += data
+    })
+    child.stderr.on('data', (data) => {
+      stderr += data
+    })
+    // A program that ends before it has read its input has done nothing wrong.
+    child.stdin.on('error', () => {})
+    child.stdin.end(input)
+    const timer = killAfterMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfterMs)
+    return new Promise((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', (status) => {
+        clearTimeout(timer)
+        resolve({ status: status ?? 255, stdout, stderr })
+      })
+    })
   }
 
   /** @returns Standard output. @throws Error when the program failed */

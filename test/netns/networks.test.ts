@@ -218,6 +218,26 @@ hostTest('CHECK misses a policy rule and a route of the table, and repair makes 
   await assertAllAnswer(host, members)
 })
 
+hostTest('repair makes the link of either interface again, and the first keeps the way out', (host) => {
+  const web = host.container('web')
+  // Whichever is repaired first: they are taken in the order of their names.
+  const [one, two] = NETWORKS
+  for (const [first, second] of [
+    [one, two],
+    [two, one],
+  ] as const) {
+    const members = [first, second].map((joined) => ({ joined, prevResult: join(host, web, joined) }))
+    for (const { prevResult } of members) {
+      host.exec(['ip', 'link', 'delete', prevResult.interfaces?.[1]?.name ?? ''])
+      host.exec([`${process.cwd()}/dist/bin/tsnet`, 'repair'])
+      for (const family of ['-4', '-6'])
+        assert.match(web.exec(['ip', family, 'route', 'show', 'default']), new RegExp(`^default [^\\n]*dev ${first.ifname} [^\\n]*\\n$`))
+      for (const member of members) host.mustCni('CHECK', { ...call(web, member.joined), prevResult: member.prevResult })
+    }
+    for (const { joined } of members) leave(host, web, joined)
+  }
+})
+
 hostTest('an ADD that fails leaves neither rule nor table, of itself nor of the first interface', (host) => {
   const web = host.container('web')
   const [one, two] = NETWORKS

@@ -1,10 +1,8 @@
 /** `tsnet port`: changes of what a running container publishes. */
 import assert from 'node:assert/strict'
 import { ADDRESSES, DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
-import { assertNothingLeft, assertSame, bookOf, readState, rulesOf, snapshot } from './state.ts'
+import { assertNothingLeft, assertSame, bookOf, rulesOf, snapshot } from './state.ts'
 
-const KILL_POINTS = 20
-const TRACED = 'sendto,openat,write,rename,mkdir,unlink,flock,sendmsg,close'
 const web = { id: 'web', netns: '/run/netns/web', conf: DUAL_STACK }
 const publish = (hostPort: number, containerPort = 80, protocol = 'tcp') => ({ portMappings: [{ hostPort, containerPort, protocol }] })
 
@@ -124,92 +122,4 @@ hostTest('tsnet port changes rules that are in nf_tables', async (host) => {
   host.mustCni('CHECK', { ...call, prevResult })
   host.mustCni('DEL', call)
   assertNothingLeft(host)
-})
-
-interface Point {
-  readonly syscall: string
-  readonly when: number
-}
-
-/** @returns The calls of the command itself from its first touch of the network's lock on. */
-function pointsOf(host: Host, args: readonly string[]): readonly Point[] {
-  const log = '/run/strace.log'
-  host.exec(['strace', '-f', '-o', log, '-e', `trace=${TRACED}`, '-s', '64', TSNET, 'port', ...args])
-  const lines = host.exec(['cat', log]).split('\n')
-  const main = lines[0]?.split(' ')[0]
-  const counts = new Map<string, number>()
-  const points = lines.flatMap((line) => {
-    const [, pid, syscall] = /^(\d+) +(\w+)\(/.exec(line) ?? []
-    if (pid !== main || syscall === undefined) return []
-    const when = (counts.get(syscall) ?? 0) + 1
-    counts.set(syscall, when)
-    return [{ syscall, when, line }]
-  })
-  const first = points.findIndex(({ line }) => line.includes('/networks/net/lock'))
-  assert.ok(first > 0, 'the command does not lock its network')
-  return points.slice(first).map(({ syscall, when }) => ({ syscall, when }))
-}
-
-function killedAt(host: Host, args: readonly string[], { syscall, when }: Point): boolean {
-  const inject = `inject=${syscall}:signal=SIGKILL:when=${when}`
-  return host.run(['strace', '-o', '/dev/null', '-e', `trace=${syscall}`, '-e', inject, TSNET, 'port', ...args]).status !== 0
-}
-
-function spread(points: readonly Point[]): readonly Point[] {
-  const count = Math.min(KILL_POINTS, points.length)
-  return Array.from({ length: count }, (_, i) => points[Math.round((i * (points.length - 1)) / (count - 1))] as Point)
-}
-
-const CHANGES = {
-  add: { given: publish(8080), args: ['add', 'web', '-p', '8443:443', '-p', '5353:53/udp'] },
-  rm: { given: { portMappings: [8080, 8443].flatMap((port) => publish(port, port).portMappings) }, args: ['rm', 'web', '-p', '8443:8443'] },
-} as const
-
-for (const [action, { given, args }] of Object.entries(CHANGES)) {
-  hostTest(`a tsnet port ${action} that was killed at any call: DEL leaves nothing, and another change completes it`, (host, t) => {
-    host.container('web')
-    host.mustCni('ADD', { ...web, runtimeConfig: given })
-    const points = pointsOf(host, args)
-    const done = rulesOf(host)
-    host.mustCni('DEL', web)
-    let killed = 0
-    for (const [i, point] of spread(points).entries()) {
-      const prevResult = host.mustCni('ADD', { ...web, runtimeConfig: given })
-      if (killedAt(host, args, point)) killed++
-      if (i % 2 === 0) {
-        const again = host.run([TSNET, 'port', ...args])
-        if (again.status !== 0) assert.match(again.stderr, /does not publish it/)
-        host.exec([TSNET, 'port', 'add', 'web', '-p', '7:7'])
-        host.exec([TSNET, 'port', 'rm', 'web', '-p', '7:7'])
-        const standing = (rules: string) =>
-          rules
-            .replaceAll(/--to-destination \S+/g, '')
-            .split('\n')
-            .sort()
-            .join('\n')
-        assert.equal(standing(rulesOf(host)), standing(done), `${point.syscall} ${point.when}`)
-        assert.equal(JSON.parse(readState(host, 'attachments/net/web:eth0.json')).leaving, undefined)
-        host.mustCni('CHECK', { ...web, prevResult })
-      }
-      host.mustCni('DEL', web)
-      assertNothingLeft(host)
-    }
-    t.diagnostic(`killed at ${killed} of ${points.length} calls`)
-    assert.ok(killed >= 10, `only ${killed} were killed`)
-  })
-}
-
-hostTest('GC removes what a tsnet port add that was killed left', (host) => {
-  host.container('web')
-  host.mustCni('ADD', web)
-  const args = ['add', 'web', '-p', '8443:443']
-  const points = pointsOf(host, args)
-  host.mustCni('DEL', web)
-  for (const point of spread(points).filter((_, i) => i % 5 === 3)) {
-    host.mustCni('ADD', web)
-    killedAt(host, args, point)
-    host.mustCni('GC', { conf: { ...DUAL_STACK, 'cni.dev/valid-attachments': [] } })
-    assertNothingLeft(host)
-  }
-  assert.deepEqual(Object.keys(Object(bookOf(host))), ['files', 'leases'])
 })

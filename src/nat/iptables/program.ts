@@ -26,7 +26,7 @@ export function hasIptables(family: Family): boolean {
 /** Starts one transaction a table. @returns The running program; its `finish` tells success by status 0. */
 export function startRestore(family: Family, text: string): RunningProgram {
   const args = ['--noflush', '-w', String(XTABLES_WAIT)]
-  return startProgram({ path: findIptables(family, 'restore'), args, stdin: text, timeoutMs: TIMEOUT_MS })
+  return startProgram({ path: findIptables(family, 'restore'), args, stdin: text, inheritsLocks: true, timeoutMs: TIMEOUT_MS })
 }
 
 /** Starts listing all rules of the family. @param table The only one to be listed */
