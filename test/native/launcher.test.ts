@@ -9,7 +9,7 @@ const ROOT = process.cwd()
 const TSNET = join(ROOT, 'dist/bin/tsnet')
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 /** What V8 reads at each start. */
-const LARGEST_BUNDLE = 184 * 1024
+const LARGEST_BUNDLE = 192 * 1024
 
 function folder(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), 'tsnet-launcher-'))
