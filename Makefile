@@ -1,5 +1,5 @@
 # Everything sets itself up: missing Debian packages (as root), npm packages, the build.
-.PHONY: all build tests demo test test-vm test-runtimes soak fuzz bench lint types unit netns clean
+.PHONY: all build tests demo test test-systemd test-vm test-runtimes soak fuzz bench lint types unit netns clean
 
 all: build
 
@@ -7,13 +7,17 @@ all: build
 demo: setup-demo build
 	@bash scripts/demo.sh
 
-# What CI runs, before test-vm.
+# What CI runs, before test-systemd and test-vm.
 test: lint types unit netns
 
 # A million hostile inputs, other ones each time, and thousands of whole calls. A failure says with which seed it comes again.
 fuzz: tests
 	@TSNET_FUZZ_INPUTS=1000000 TSNET_FUZZ_SEED=$${TSNET_FUZZ_SEED:-$$(date +%s)} node scripts/test.mjs unit fuzz
 	@TSNET_FUZZ_CALLS=5000 TSNET_FUZZ_SEED=$${TSNET_FUZZ_SEED:-$$(date +%s)} node scripts/test.mjs netns hostile
+
+# The units of packaging/, under a systemd of its own in private namespaces.
+test-systemd: setup-systemd build
+	@bash test/systemd/run.sh
 
 # On Debian's stock kernel in a virtual machine: what `test` has to skip on a kernel that lacks something.
 test-vm: setup-vm tests

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the machine to where a task can run: `setup.sh build|demo|test|vm|bench|runtimes`. As root it installs missing Debian
+# Brings the machine to where a task can run: `setup.sh build|demo|test|systemd|vm|bench|runtimes`. As root it installs missing Debian
 # packages; otherwise it says exactly what to install. Then it installs the npm packages if the lockfile changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,8 @@ demo=(ip:iproute2 iptables-restore:iptables ip6tables-restore:iptables nft:nftab
 test=("${demo[@]}" ping:iputils-ping nft:nftables strace:strace conntrack:conntrack socat:socat sysctl:procps python3:python3 nsenter:util-linux setpriv:util-linux
   dbus-daemon:dbus-daemon dbus-send:dbus-bin dnsmasq:dnsmasq-base make:make gcc:gcc /usr/include/stdlib.h:libc6-dev
   /usr/lib/cni/bridge:containernetworking-plugins)
+systemd=(/usr/lib/systemd/systemd:systemd ip:iproute2 iptables-restore:iptables nft:nftables busybox:busybox unshare:util-linux hostname:hostname
+  make:make gcc:gcc /usr/include/stdlib.h:libc6-dev)
 vm=("${test[@]}" qemu-system-x86_64:qemu-system-x86)
 bench=(ip:iproute2 iptables-restore:iptables strace:strace /usr/lib/cni/bridge:containernetworking-plugins make:make gcc:gcc
   /usr/include/stdlib.h:libc6-dev)
