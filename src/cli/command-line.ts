@@ -19,6 +19,9 @@ import type { Shell } from './shell.ts'
 import { usageError } from './usage-error.ts'
 
 const WIDEST_HELP = 110
+/** A shorter word is as like to every short command as to the one that is meant: `rm` to `ls`. */
+const SHORTEST_TO_RESEMBLE = 3
+const TAKES_PORTS = ['attach', 'port']
 
 const COMMANDS = [
   attachCommand,
@@ -152,9 +155,11 @@ function explain(error: Error, args: readonly string[]): TsnetError {
       `For example tsnet ${command} web; ${help.toLowerCase()}`,
     )
   }
-  if (/^Did you mean/.test(message)) return usageError(`Unknown command: ${command}`, message)
+  if (/^Did you mean/.test(message)) return usageError(`Unknown command: ${command}`, command.length < SHORTEST_TO_RESEMBLE ? help : message)
   if (/^no command$/.test(message)) return usageError('No command is named', help)
   if (/^Unknown argument/.test(message) && !known) return usageError(`Unknown command: ${command}`, help)
+  const port = /^Unknown argument: ((?:\S+:)?\d[\d-]*(?:\/\w+)?)$/.exec(message)?.[1]
+  if (port !== undefined && TAKES_PORTS.includes(command)) return usageError(message, `A port comes behind -p: -p ${port}; ${help.toLowerCase()}`)
   const follows = /^Not enough arguments following: (.+)$/.exec(message)?.[1]
   if (follows !== undefined) return usageError(`Cannot use ${follows.length === 1 ? '-' : '--'}${follows} without a value`, help)
   return usageError(message, help)

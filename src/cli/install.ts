@@ -61,7 +61,7 @@ export function uninstallCommand(shell: Shell): CommandModule {
       if (standing.length > 0) {
         throw new TsnetError(
           'TSNET_IN_USE',
-          `Cannot uninstall: ${standing.length} attachments are there, and their runtimes need the plugin to remove them`,
+          `Cannot uninstall: there are still attachments (${standing.length}), and their runtimes need the plugin to remove them`,
           {
             hint: 'Remove the containers first (tsnet ls shows them), or use --force',
           },

@@ -13,6 +13,13 @@ export interface Ran extends JsonObject {
   readonly deleted?: readonly { readonly containerID: string; readonly ifname: string }[]
 }
 
+/** Why the plugins of a definition cannot be asked, for who wonders. */
+const NOT_ASKED: Readonly<Record<string, string>> = {
+  check: 'the definition says disableCheck',
+  gc: 'the definition says disableGC',
+  status: 'the definition says a cniVersion before 1.1.0, which has no STATUS',
+}
+
 /** @returns A line, of gc one for each attachment; or an object. */
 export function formatRan(style: Style, ran: Ran, json: boolean): string {
   if (json) return `${JSON.stringify(ran, undefined, 2)}\n`
@@ -25,5 +32,7 @@ export function formatRan(style: Style, ran: Ran, json: boolean): string {
   }
   if (action === 'del') return line([containerID, ifname, network, removed])
   const fine = paint(style, 'green', action === 'status' ? 'ready' : 'ok')
-  return line([containerID, ifname, network, asked ? fine : paint(style, 'yellow', 'not asked')])
+  if (asked) return line([containerID, ifname, network, fine])
+  const why = style.terminal ? `: ${NOT_ASKED[action]}` : ''
+  return line([containerID, ifname, network, `${paint(style, 'yellow', 'not asked')}${why}`])
 }

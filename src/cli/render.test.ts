@@ -4,6 +4,7 @@ import { ErrorList, TsnetError } from '../error.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import type { Attachment } from './attachments.ts'
 import { formatAttached, formatAttachment, formatList, shortPorts } from './render-attachment.ts'
+import { formatRan } from './render-cni.ts'
 import { formatError } from './render-error.ts'
 import { jsonOf } from './render-json.ts'
 import { formatFields, formatTable, PLAIN, type Style } from './style.ts'
@@ -112,4 +113,11 @@ test('formatError() shows a stack only when asked to', () => {
   assert.match(formatError(error), /^tsnet: Maximum call stack size exceeded\. Hint: This should not happen/)
   assert.match(formatError(error, true), /\n\s+at /)
   assert.match(formatError('thrown text'), /^tsnet: thrown text\. Hint: /)
+})
+
+test('formatRan() tells a person why plugins were not asked, and a program only that', () => {
+  const ran = { action: 'status', network: 'web', asked: false }
+  assert.equal(formatRan(PLAIN, ran, false), 'web\tnot asked\n')
+  assert.equal(formatRan(TERMINAL, ran, false), 'web  not asked: the definition says a cniVersion before 1.1.0, which has no STATUS\n')
+  assert.equal(formatRan(TERMINAL, { ...ran, asked: true }, false), 'web  ready\n')
 })

@@ -20,22 +20,22 @@ const ptp = (keys: object) => plugin('ptp', keys)
 const without = (name: string, pattern: RegExp): Difference => ({ name, without: (line) => (pattern.test(line) ? undefined : line) })
 
 const EVERYWHERE: readonly Difference[] = [
-  without('interfaces tell their MTU', /^add\.result\.interfaces.*\.mtu: /),
-  without('veth pairs have the queue that the kernel gives', /\[(veth#\d+|eth0)\]\.txqlen: /),
-  without('routes are marked as static', /\.routes[46]\[.*\]\.protocol: "static"/),
-  without("the gateway's IPv6 address is there at once", /\.(nodad|tentative): true|\.routes[46]\[fd00:50::1? (br-net|veth#\d+)\]/),
+  without('interfaces: the result says the MTU', /^add\.result\.interfaces.*\.mtu: /),
+  without('interfaces: the transmit queue is as long as the kernel makes it', /\[(veth#\d+|eth0)\]\.txqlen: /),
+  without('interfaces: routes are marked as static', /\.routes[46]\[.*\]\.protocol: "static"/),
+  without("bridge, ptp: the gateway's IPv6 address is there at once", /\.(nodad|tentative): true|\.routes[46]\[fd00:50::1? (br-net|veth#\d+)\]/),
 ]
 const PINNED = without('bridge: the MAC address is pinned from the beginning', /mac#\d+|\[(cni0|br-net)\]\.address/)
 const CHECK_L2 = without('bridge: CHECK works without ipam', /^check\./)
-const CHECK_ROUTES = without('CHECK knows routes that go by the gateway of the address', /^check\./)
-const IPAM_DNS = without("IPAM's dns stays where the definition has none", /^add\.result\.dns\./)
+const CHECK_ROUTES = without('bridge, ptp: CHECK knows routes that go by the gateway of the address', /^check\./)
+const IPAM_DNS = without("interfaces: IPAM's dns is kept", /^add\.result\.dns\./)
 const CHECK_PORTMAP = without('portmap: CHECK succeeds', /^check\./)
 /** A rule more moves the others. */
 const DNAT: Difference = {
   name: 'firewall: published ports answer under FORWARD DROP',
   without: (line) => (line.includes('--ctstate DNAT -j ACCEPT') ? undefined : line.replace(/^(\w+\.host\.rules)\[\d+\]/, '$1')),
 }
-const UNDONE = without('a failed ADD leaves nothing', /^(afterAdd|afterDel|afterDelAgain)\.|^del/)
+const UNDONE = without('all: a failed ADD leaves nothing', /^(afterAdd|afterDel|afterDelAgain)\.|^del/)
 
 const nft = (host: Host) => host.run(['nft', '-s', 'list', 'table', 'bridge', 'nat']).stdout.split('\n')
 const switches = (host: Host, container: Container) => [

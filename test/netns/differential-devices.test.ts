@@ -12,8 +12,8 @@ const STATIC = {
 
 const MTU = differing('interfaces: the result says the MTU', /^add\.result\.interfaces\[.*\]\.mtu/)
 const DNS = differing("interfaces: IPAM's dns is kept", /^add\.result\.dns/)
-const QUEUE = differing('macvlan: the queue is as long as the kernel makes it', /\[eth0\]\.txqlen/)
-const STATIC_ROUTES = differing('routes are marked as static', /\.routes[46]\[.*\]\.protocol: "static"/)
+const QUEUE = differing('interfaces: the transmit queue is as long as the kernel makes it', /\[eth0\]\.txqlen/)
+const STATIC_ROUTES = differing('interfaces: routes are marked as static', /\.routes[46]\[.*\]\.protocol: "static"/)
 const DEL = differing('interfaces: DEL needs no correct configuration', /^(del|delAgain)\.(statuses|failed)|\/var\/lib\/cni\/networks\/net\/lock/)
 const ALIAS = differing('host-device: the alias comes back', /^(afterDel|afterDelAgain|left)\.host\..*\[nic0\]\.ifalias/)
 

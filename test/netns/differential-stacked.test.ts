@@ -17,8 +17,14 @@ for (const [type, keys] of [
     needs: type,
     differences: [
       { name: 'interfaces: the result says the MTU', without: (line) => (/^add\.result\.interfaces\[.*\]\.mtu/.test(line) ? undefined : line) },
-      { name: 'macvlan: the queue is as long as the kernel makes it', without: (line) => (/\[eth0\]\.txqlen/.test(line) ? undefined : line) },
-      { name: 'routes are marked as static', without: (line) => (/\.routes[46]\[.*\]\.protocol: "static"/.test(line) ? undefined : line) },
+      {
+        name: 'interfaces: the transmit queue is as long as the kernel makes it',
+        without: (line) => (/\[eth0\]\.txqlen/.test(line) ? undefined : line),
+      },
+      {
+        name: 'interfaces: routes are marked as static',
+        without: (line) => (/\.routes[46]\[.*\]\.protocol: "static"/.test(line) ? undefined : line),
+      },
     ],
   })
 }

@@ -46,7 +46,7 @@ hostTest('install, a network, a container, and uninstall', async (host, t) => {
   await t.test('is refused while containers are attached', () => {
     const refused = host.run([program, 'uninstall', ...OPTIONS])
     assert.equal(refused.status, 1)
-    assert.match(refused.stderr, /^tsnet: Cannot uninstall: 1 attachments are there, [^\n]*Hint: [^\n]*--force\n$/)
+    assert.match(refused.stderr, /^tsnet: Cannot uninstall: there are still attachments \(1\), [^\n]*Hint: [^\n]*--force\n$/)
   })
   host.mustCni('DEL', { netns, program, conf })
   assert.equal(
