@@ -80,7 +80,14 @@ function tryDel(scene: Scene, fault: Fault): void {
   const outcome = failAt(scene.host, traced(scene, 'DEL'), fault.point, fault.errno)
   if (isAborted(outcome)) return scene.detach()
   parsed(outcome)
-  if (outcome.status === 0) return
+  if (outcome.status === 0) {
+    // A full disk keeps claims of ports, which count for nothing without their record: the next ADD has the ports.
+    if (fault.errno === 'ENOSPC' && partsOf(scene).join() === 'claims') {
+      scene.attach()
+      scene.detach()
+    }
+    return
+  }
   const left = partsOf(scene)
   const standing = left.filter((part) => part === 'link' || part === 'rules')
   // Who cannot even begin leaves all. An address or port is not given away while something leads there, or may.
