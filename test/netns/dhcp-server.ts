@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { sleep } from '../../src/sys/time.ts'
 import type { CniCall, Container, Host } from './host.ts'
 import { eventually, type Place } from './machine.ts'
 
@@ -10,6 +11,7 @@ export const DHCP = join(process.cwd(), 'dist/bin/dhcp')
 export const DHCP_NETWORK = { cniVersion: '1.1.0', name: 'lan', type: 'macvlan', ipam: { type: 'dhcp' } }
 
 /** An emulated processor takes seconds for a start of node. */
+const SETTLED_MS = 50
 const STARTS_MS = 60_000
 
 /** A process whose words are kept. */
@@ -87,12 +89,22 @@ export function givenByUdhcpd(host: Host, server: Spoken): ReadonlyMap<string, n
   const path = host.outside.path(LEASES)
   writeFileSync(path, '')
   server.signal('SIGUSR1')
-  let bytes = readFileSync(path)
-  for (const deadline = Date.now() + 5000; bytes.length < HEAD_SIZE && Date.now() < deadline; ) bytes = readFileSync(path)
+  const bytes = readSettled(path)
   const found = new Map<string, number>()
   for (let at = HEAD_SIZE; at + LEASE_SIZE <= bytes.length; at += LEASE_SIZE)
     found.set([...bytes.subarray(at + 4, at + 8)].join('.'), bytes.readUInt32BE(at))
   return found
+}
+
+/** It writes head and leases one after the other: what has not grown for a while is whole. */
+function readSettled(path: string): Buffer {
+  let bytes = Buffer.alloc(0)
+  for (const deadline = Date.now() + 5000; Date.now() < deadline; sleep(SETTLED_MS)) {
+    const former = bytes.length
+    bytes = readFileSync(path)
+    if (bytes.length >= HEAD_SIZE && bytes.length === former) return bytes
+  }
+  return bytes
 }
 
 /** A second opinion on what is asked for, since it says so; its leases last two minutes at least. */

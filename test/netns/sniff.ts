@@ -19,7 +19,7 @@ export class Sniffer {
 
   /** Returns when it listens. */
   static async start(place: Place, link: string, filter: string): Promise<Sniffer> {
-    const sniffer = new Sniffer(place.start(['tcpdump', '-Z', 'root', '-n', '-e', '-l', '--immediate-mode', '-i', link, filter]))
+    const sniffer = new Sniffer(place.start(['tcpdump', '-Z', 'root', '-n', '-e', '-t', '-l', '--immediate-mode', '-i', link, filter]))
     await eventually(`tcpdump listens on ${link}: ${sniffer.#problems}`, () => /listening on/.test(sniffer.#problems))
     return sniffer
   }
