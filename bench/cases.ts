@@ -7,6 +7,7 @@ import { connectionsCase } from './connections-case.ts'
 import { type Contender, reference, tsnet } from './contender.ts'
 import { hostLocalCase } from './host-local-case.ts'
 import { ipamCase } from './ipam-case.ts'
+import { linksCase } from './links-case.ts'
 import { portsCase } from './ports-case.ts'
 import { runtimesCase } from './runtimes-case.ts'
 import { type CaseOptions, container, FIRST_PORTS, interleave, type Row, rowOf } from './series.ts'
@@ -44,6 +45,7 @@ export const CASES: readonly Case[] = [
   { name: 'agent-rate', needsReference: true, run: rateCase },
   { name: 'agent-cpu', needsReference: true, run: cpuCase },
   { name: 'agent-ipam', needsReference: true, run: agentIpamCase },
+  { name: 'links', needsReference: true, run: linksCase },
   { name: 'runtimes', needsReference: true, run: runtimesCase },
   { name: 'ports', needsReference: false, run: portsCase },
   { name: 'connections', needsReference: true, run: connectionsCase },

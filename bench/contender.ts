@@ -1,6 +1,6 @@
 /** Who is measured: tsnet, and the chain of reference plugins as a runtime executes it. */
 import { rmSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { type Cost, type Execution, execute, type Outcome, run, sum } from './measure.ts'
 
 /** Of host-local. */
@@ -71,18 +71,24 @@ export function tsnet(plugin: string, { network = 'bench', config: more = {}, ex
   }
 }
 
-const BRIDGE = {
+const bridgePlugin = (bridge: string, subnet: string) => ({
   type: 'bridge',
-  bridge: 'cni0',
+  bridge,
   isGateway: true,
   isDefaultGateway: true,
   ipMasq: true,
   hairpinMode: true,
-  ipam: { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]] },
-}
+  ipam: { type: 'host-local', ranges: [[{ subnet }]] },
+})
 const PORTMAP = { type: 'portmap', capabilities: { portMappings: true } }
 
 export interface ReferenceOptions {
+  /** Where the programs are; default those of Debian's package. */
+  readonly folder?: string
+  /** Name of the bridge; default `cni0`. */
+  readonly bridge?: string
+  /** Its addresses; default 10.88.0.0/16. */
+  readonly subnet?: string
   /** Name of the network; default `reference`. */
   readonly network?: string
   /** How the programs are run; default as they are. */
@@ -90,15 +96,21 @@ export interface ReferenceOptions {
 }
 
 /** Bridge, which executes host-local itself, then portmap with its result; the other way round at DEL. */
-export function reference({ network = 'reference', execute: runner = execute }: ReferenceOptions = {}): Contender {
+export function reference({
+  network = 'reference',
+  folder = REFERENCE_FOLDER,
+  bridge: name = 'cni0',
+  subnet = '10.88.0.0/16',
+  execute: runner = execute,
+}: ReferenceOptions = {}): Contender {
   const common = { cniVersion: CNI_VERSION, name: network }
   const stage = (path: string, plugin: object) => (command: Call['command'], container: Container, prevResult?: unknown) =>
-    callOf(`${REFERENCE_FOLDER}/${path}`, {
+    callOf(`${folder}/${path}`, {
       command,
       container,
       config: { ...common, ...plugin, ...(path === 'portmap' && published(container)), ...(prevResult !== undefined && { prevResult }) },
     })
-  const [bridge, portmap] = [stage('bridge', BRIDGE), stage('portmap', PORTMAP)]
+  const [bridge, portmap] = [stage('bridge', bridgePlugin(name, subnet)), stage('portmap', PORTMAP)]
   return {
     name: 'reference',
     add: (container) => {
@@ -111,12 +123,12 @@ export function reference({ network = 'reference', execute: runner = execute }: 
       (command === 'ADD' ? [bridge, portmap] : [portmap, bridge]).map((call) => call(command, container, result)),
     purge: (containers) => {
       for (const { netns } of containers) run('ip', 'netns', 'delete', basename(netns))
-      run('ip', 'link', 'delete', 'cni0')
+      run('ip', 'link', 'delete', name)
       run('sh', '-c', 'iptables-save -t nat | grep -v CNI- | iptables-restore -T nat')
       rmSync(`${LEASES}/${network}`, { recursive: true, force: true })
     },
     forget: () => {
-      run('ip', 'link', 'delete', 'cni0')
+      run('ip', 'link', 'delete', name)
       for (const table of ['nat', 'filter']) for (const action of ['-F', '-X']) run('iptables', '-w', '-t', table, action)
     },
   }
@@ -129,7 +141,7 @@ function callOf(path: string, { command, container, config }: Call): Execution {
     CNI_CONTAINERID: container.id,
     CNI_NETNS: container.netns,
     CNI_IFNAME: 'eth0',
-    CNI_PATH: REFERENCE_FOLDER,
+    CNI_PATH: dirname(path),
   }
   return { path, env, input: JSON.stringify(config) }
 }
