@@ -1,5 +1,5 @@
 /** Walks the steps of a plan and registers how each is taken back. */
-import { deleteAddress, ensureAddress } from '../bridge/address.ts'
+import { deleteAddress, ensureAddress, waitForAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, filterBridge, ignoreGroupFrames, setBridgeUp } from '../bridge/bridge.ts'
 import { joinBridge, setBridgePort, waitForForwarding } from '../bridge/bridge-port.ts'
 import { applyLinkSettings } from '../bridge/link-settings.ts'
@@ -53,6 +53,8 @@ export function apply(steps: readonly Step[], context: ApplyContext): void {
     } else perform(step, context)
   }
   for (const change of pending) change.finish()
+  // On a busy machine containers would begin before the host takes packets for their gateway.
+  for (const step of steps) if (step.kind === 'addBridgeAddress') waitForAddress(context.host, step.prefix.address)
 }
 
 function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyContext): void {
@@ -73,7 +75,8 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       return filterBridge(host, step.name)
     case 'addBridgeAddress': {
       const index = indexOf(host, step.name)
-      if (ensureAddress(host, index, step.prefix)) undo.push('bridge address', () => deleteAddress(host, index, step.prefix))
+      if (!ensureAddress(host, index, step.prefix)) return
+      undo.push('bridge address', () => deleteAddress(host, index, step.prefix))
       return
     }
     case 'setHostSysctl':
