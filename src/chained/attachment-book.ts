@@ -5,6 +5,7 @@
  *     <state>/chained/<type>/<network>/<containerID>:<ifname>.json
  */
 import { join } from 'node:path'
+import { isListed, type ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Owner } from '../plan/owner.ts'
 import { namesIn, readWhole, removeFile, type StateFolder, writeWhole } from '../plan/state-folder.ts'
 import { bootId } from '../sys/boot.ts'
@@ -57,6 +58,16 @@ export class AttachmentBook<T> {
       if (colon < 0 || !name.endsWith(SUFFIX)) return []
       return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]
     })
+  }
+
+  /** @param valid The attachments that stay. @returns The others, whose entries are there all the same */
+  staleOwners(network: string, valid: readonly ValidAttachment[]): readonly Owner[] {
+    return this.owners(network).filter((owner) => !isListed(valid, owner))
+  }
+
+  /** @returns The other interfaces of the same container in the same network that have entries. */
+  siblingsOf({ network, containerID, ifname }: Owner): readonly Owner[] {
+    return this.owners(network).filter((other) => other.containerID === containerID && other.ifname !== ifname)
   }
 
   /** @returns The networks that have entries. */

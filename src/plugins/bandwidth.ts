@@ -13,10 +13,11 @@ import {
 import { AttachmentBook } from '../chained/attachment-book.ts'
 import { formatLinkName } from '../chained/chain-name.ts'
 import { openContainerNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { findPreviousResult, requirePreviousResult } from '../chained/previous-result.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
@@ -24,7 +25,7 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
 import { parseBandwidth } from './bandwidth-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 
 interface Remembered {
   /** The ifb link. */
@@ -88,19 +89,8 @@ export const bandwidth: Plugin = {
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
     if (valid === undefined) return
-    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-    const errors: unknown[] = []
     using host = openRtnetlink()
-    for (const owner of bookOf(context)
-      .owners(config.name)
-      .filter((one) => !isValid(one))) {
-      try {
-        remove(host, owner, context)
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw new ErrorList('Cannot collect all limits of bandwidth', errors)
+    collectStale(bookOf(context), { network: config.name, valid, takeBack: (owner) => remove(host, owner, context) })
   },
   status: ({ config }) => void parseBandwidth(config),
 }
@@ -109,10 +99,6 @@ const NOTHING: Result = { interfaces: [], ips: [], routes: [], dns: {} }
 
 function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'bandwidth')
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 /** Runs inside the container's namespace. @returns The other end of the veth pair, which is on the host */
@@ -139,8 +125,7 @@ function ifbName({ network, containerID }: Owner): string {
 
 function siblingHas(owner: Owner, name: string, context: PlanContext): boolean {
   const book = bookOf(context)
-  const siblings = book.owners(owner.network).filter(({ containerID, ifname }) => containerID === owner.containerID && ifname !== owner.ifname)
-  return siblings.some((sibling) => book.read(sibling)?.data.ifb === name)
+  return book.siblingsOf(owner).some((sibling) => book.read(sibling)?.data.ifb === name)
 }
 
 /** What limits the host's end goes with it. Without an entry it was the reference plugin that made the link, unless a sibling's is called so. */

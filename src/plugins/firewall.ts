@@ -7,10 +7,9 @@ import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { requireFirewalld } from '../nat/firewalld.ts'
 import { findIptables } from '../nat/iptables/program.ts'
-import type { Owner } from '../plan/owner.ts'
 import type { IpAddress } from '../wire/ip-address.ts'
 import { parseFirewallConfig } from './firewall-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 import { refuseResident } from './resident.ts'
 
 export const firewall: Plugin = {
@@ -47,10 +46,6 @@ export const firewall: Plugin = {
     if (parseFirewallConfig(config).backend === 'firewalld') requireFirewalld()
     else findIptables(4, 'restore')
   },
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 function hostsIn(previous: Result): readonly IpAddress[] {

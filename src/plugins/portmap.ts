@@ -11,7 +11,7 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { PublishedPort } from '../nat/model.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { IpPrefix } from '../wire/ip-address.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { type PortmapConfig, parsePortmapConfig } from './portmap-config.ts'
 
 const NOTHING = { ports: [], targets: [] }
@@ -46,10 +46,6 @@ export const portmap: Plugin = {
     if (valid !== undefined) collectPorts(config.name, valid, context)
   },
   status: ({ config }) => ensureBackend(parsePortmapConfig(config).backend ?? defaultPortBackend()),
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 function rulesOf(owner: Owner, { mappings, options }: PortmapConfig, previous: Result): PortRules {

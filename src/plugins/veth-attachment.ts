@@ -3,6 +3,7 @@ import { addressesOf } from '../bridge/address.ts'
 import { interfaceTaken } from '../bridge/veth.ts'
 import { AttachmentBook, type BookEntry } from '../chained/attachment-book.ts'
 import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { collectMasquerade, setUpMasquerade, tearDownMasquerade } from '../chained/masquerade.ts'
 import { createPair, deleteHostEnd, findPeer, type HostEnd, type PairWish } from '../chained/veth-pair.ts'
 import { field } from '../cni/json.ts'
@@ -21,7 +22,7 @@ import { bootId } from '../sys/boot.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { formatPrefix, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
 import { type Ipam, ipamOf } from './ipam.ts'
-import type { PluginRequest } from './plugin.ts'
+import { ownerOf, type PluginRequest } from './plugin.ts'
 import type { VethConfig } from './veth-config.ts'
 
 /** What the kernel gives a veth pair, bytes. */
@@ -118,16 +119,11 @@ export function collectVeths(type: VethType, request: PluginRequest): void {
   const valid = parseValidAttachments(config.raw)
   if (valid === undefined) return
   const ipam = ipamOf(request)
-  const errors = new Attempts()
-  const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-  const stale = bookOf(type, request)
-    .owners(config.name)
-    .filter((owner) => !stays(owner))
-  for (const { containerID, ifname } of stale)
-    errors.try(() => delVeth(type, { ...request, environment: { ...environment, command: 'DEL', containerID, ifname, netns: '' } }))
-  if (field(config.raw, 'ipMasq') === true) errors.try(() => collectMasquerade(config.name, valid))
-  errors.try(() => ipam?.gc())
-  errors.finish(`Cannot collect the garbage of network "${config.name}"`)
+  const forget = ({ containerID, ifname }: Owner) =>
+    delVeth(type, { ...request, environment: { ...environment, command: 'DEL', containerID, ifname, netns: '' } })
+  const masquerading = field(config.raw, 'ipMasq') === true ? [() => collectMasquerade(config.name, valid)] : []
+  const others = [...masquerading, () => ipam?.gc()]
+  collectStale(bookOf(type, request), { network: config.name, valid, takeBack: forget, others })
 }
 
 /** Makes the pair, and writes its name down before. @throws TsnetError TSNET_INTERFACE_TAKEN, CNI code 101 */
@@ -169,10 +165,6 @@ export function tellable(result: Result, { dns }: VethConfig, { config }: Plugin
 /** @returns The addresses of a result. */
 export function prefixesOf({ ips }: Pick<Result, 'ips'>): readonly IpPrefix[] {
   return ips.flatMap(({ address }) => parsePrefix(address) ?? [])
-}
-
-export function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 export function bookOf(type: Pick<VethType, 'name'>, { context }: PluginRequest): AttachmentBook<VethRecord> {

@@ -12,8 +12,8 @@ import { type Owner, ownerText } from '../plan/owner.ts'
 import { within } from '../sys/netns.ts'
 import { IFF_UP } from '../wire/link.ts'
 import { ipamOf } from './ipam.ts'
-import type { PluginRequest } from './plugin.ts'
-import { ownerOf, prefixesOf } from './veth-attachment.ts'
+import { ownerOf, type PluginRequest } from './plugin.ts'
+import { prefixesOf } from './veth-attachment.ts'
 import type { VethConfig } from './veth-config.ts'
 
 /** Where a CHECK looks. */
