@@ -52,7 +52,7 @@ export function dropUnusedVlanGateway(host: NetlinkSocket, gateway: VlanGateway,
   using _lock = lockBridges(state)
   const bridge = findLink(host, gateway.bridge)
   const link = findLink(host, nameOf(gateway))
-  const port = link?.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const port = link && findPeer(host, link)
   if (link === undefined || bridge === undefined || port?.master !== bridge.index) return
   const isOther = (index: number) => index !== port.index && findLink(host, index)?.master === bridge.index
   if (!portsOfVlan(host, gateway.vlan).some(isOther)) deleteLink(host, link.index)

@@ -18,6 +18,7 @@ import {
   RTM_NEWLINK,
 } from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../wire/netlink-message.ts'
+import { decodeNetnsId, encodeNetnsId, NETNSA_NSID_NOT_ASSIGNED, RTM_GETNSID } from '../wire/netns-id.ts'
 import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_LOCAL } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts'
 
@@ -130,6 +131,13 @@ export function removeAddress(rt: NetlinkSocket, operation: string, address: Obs
   return unlessGone(['EADDRNOTAVAIL', 'ENODEV'], () =>
     rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, flags, scope, index }, attributes) }),
   )
+}
+
+/** @param fd Of a namespace. @returns The number by which the socket's namespace knows it, as links have it; undefined for one that it does not know, such as itself */
+export function findNetnsId(rt: NetlinkSocket, fd: number): number | undefined {
+  const request = { operation: 'look up the number of a namespace', type: RTM_GETNSID, body: (w: ByteWriter) => encodeNetnsId(w, { fd }) }
+  const id = rt.find(request, -1, (m) => decodeNetnsId(m.body).id)
+  return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id
 }
 
 /** @param family AF_INET or AF_INET6. @returns The routes of every table. */

@@ -15,7 +15,7 @@ import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { describeLink, NOTHING, previousOf, resultOf } from './device-result.ts'
 import type { DeviceType } from './device-type.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
+import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
 import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { refuseResident } from './resident.ts'
 
@@ -61,7 +61,7 @@ function add<C, D>(type: DeviceType<C, D>, request: PluginRequest): Result {
   book.write(owner, netns, memory)
   const linkless = type.isLinkless?.(config) ?? false
   if (!linkless) type.make(config, device, { owner, host, container, netns, undo })
-  const leased = given ?? lease(ipam, undo)
+  const leased = given ?? (ipam === undefined ? NOTHING : leaseFrom(ipam, undo))
   if (leased.ips.some(({ gateway }) => gateway?.includes(':'))) refuseResident(context, 'the detection of duplicate IPv6 addresses')
   if (!linkless) bringUp({ rt: container, netns, name: owner.ifname }, leased)
   const own = linkless ? undefined : { ...describeLink(container, owner.ifname), ...type.describe?.(config), sandbox: netns.path }
@@ -178,14 +178,6 @@ function addressing<C, D>(type: DeviceType<C, D>, request: PluginRequest): Addre
   const given = type.takesPrevious === true ? previousOf(request) : undefined
   if (given !== undefined && given.ips.length > 0) return { ipam, given }
   throw invalid(`Invalid "ipam": a configuration of type "${type.type}" has to name an IPAM plugin`)
-}
-
-function lease(ipam: Ipam | undefined, undo: UndoStack): Result {
-  if (ipam === undefined) return NOTHING
-  const leased = ipam.add()
-  undo.push('addresses', () => ipam.del())
-  if (leased.ips.length > 0) return leased
-  throw new TsnetError('TSNET_DELEGATE', 'IPAM plugin returned missing IP config')
 }
 
 function bringUp(link: ContainerLink, leased: Result): void {

@@ -9,7 +9,6 @@ import { createPair, deleteHostEnd, findPeer, type HostEnd, type PairWish } from
 import { field } from '../cni/json.ts'
 import { formatResult, type Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
 import { forgetAddresses } from '../nat/stale-connections.ts'
 import { deleteLink, findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -21,7 +20,7 @@ import { UndoStack } from '../plan/undo.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { formatPrefix, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
+import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
 import { ownerOf, type PluginRequest } from './plugin.ts'
 import type { VethConfig } from './veth-config.ts'
 
@@ -137,11 +136,7 @@ export function connectPair(site: VethSite, wish: Omit<PairWish, 'ifname' | 'net
 
 /** @returns What IPAM gave, at least one address. @throws TsnetError */
 export function lease({ undo, note }: VethSite, ipam: Ipam): Result {
-  undo.push('addresses', () => ipam.del())
-  const result = ipam.add()
-  if (result.ips.length === 0) {
-    throw new TsnetError('TSNET_RESULT', 'Cannot attach: the IPAM plugin gave no address', { cniCode: CNI_CODE.invalidConfig })
-  }
+  const result = leaseFrom(ipam, undo)
   note({ addresses: result.ips.map(({ address }) => address) })
   undo.push('connections', () => forgetAddresses(prefixesOf(result).map(({ address }) => address)))
   return result
@@ -212,7 +207,7 @@ function findUnrecorded(
   if (netns === undefined) return undefined
   using container = within(netns, openRtnetlink)
   const link = findLink(container, request.environment.ifname)
-  const end = link?.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const end = link && findPeer(host, link, netns)
   if (link === undefined || end === undefined || !type.mayHaveMade(end, host, request)) return undefined
   const addresses = addressesOf(container, link.index).filter((prefix) => !isLinkLocal(prefix))
   return { addresses: addresses.map(formatPrefix), remove: () => void deleteLink(host, end.index) }

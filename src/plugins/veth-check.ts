@@ -58,7 +58,7 @@ function findProblems(request: PluginRequest, config: CheckWish, { expected, ins
   using host = openRtnetlink()
   const link = findLink(container, owner.ifname)
   if (link === undefined) return [`the interface "${owner.ifname}" is missing`]
-  const end = link.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const end = findPeer(host, link, netns)
   if (end === undefined) return [`"${owner.ifname}" is no veth pair with the host`]
   const place: ContainerLink = { rt: container, netns, name: owner.ifname }
   return [
