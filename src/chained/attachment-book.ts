@@ -5,6 +5,7 @@
  *     <state>/chained/<type>/<network>/<containerID>:<ifname>.json
  */
 import { join } from 'node:path'
+import { parseJsonOrUndefined } from '../cni/json.ts'
 import { isListed, type ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Owner } from '../plan/owner.ts'
 import { namesIn, readWhole, removeFile, type StateFolder, writeWhole } from '../plan/state-folder.ts'
@@ -85,10 +86,6 @@ export class AttachmentBook<T> {
 }
 
 function parse<T>(text: string): BookEntry<T> | undefined {
-  try {
-    const entry = JSON.parse(text) as (BookEntry<T> & { readonly format?: number }) | null
-    return entry?.format === FORMAT ? entry : undefined
-  } catch {
-    return undefined
-  }
+  const entry = parseJsonOrUndefined(text) as (BookEntry<T> & { readonly format?: number }) | null | undefined
+  return entry?.format === FORMAT ? entry : undefined
 }

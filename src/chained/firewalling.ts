@@ -11,7 +11,7 @@ import type { StateFolder } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
 import type { Netns } from '../sys/netns.ts'
-import { addressBits, type Family, formatAddress, formatPrefix, type IpAddress, parseAddress } from '../wire/ip-address.ts'
+import { type Family, formatAddress, formatPrefix, type IpAddress, parseAddress, singlePrefix } from '../wire/ip-address.ts'
 import { holdAddress, isHeldByAnother, releaseAddress } from './address-holders.ts'
 import { AttachmentBook } from './attachment-book.ts'
 import { closeLines, closePresentLines, type Isolation, isIsolated, joinLines, missingFirewallLines, openLines } from './firewall-rules.ts'
@@ -157,7 +157,7 @@ function bookOf(state: StateFolder): AttachmentBook<FirewallRecord> {
 }
 
 function sourceOf(address: IpAddress): string {
-  return formatPrefix({ address, prefixLength: addressBits(address.family) })
+  return formatPrefix(singlePrefix(address))
 }
 
 function byFamily(addresses: readonly IpAddress[]): readonly (readonly [Family, readonly IpAddress[]])[] {

@@ -4,7 +4,7 @@
  */
 import { interfaceTaken } from '../bridge/veth.ts'
 import { quote } from '../cni/json.ts'
-import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError, unlessErrno } from '../error.ts'
 import { addAddress, addRoute, changeLink, findLink, listAddresses, listLinks, listRoutes, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Owner } from '../plan/owner.ts'
@@ -125,19 +125,12 @@ function rememberSettings(host: NetlinkSocket, index: number, { name, up }: Lent
     const back = findLink(host, name)?.index
     if (back === undefined || !up) return
     changeLink(host, `set "${name}" up`, { id: back, up: true })
-    for (const address of addresses) unlessThere(() => addAddress(host, `give "${name}" an address back`, { ...address, index: back }))
+    for (const address of addresses) unlessErrno(['EEXIST'], () => addAddress(host, `give "${name}" an address back`, { ...address, index: back }))
     for (const route of routes) {
-      unlessThere(() => addRoute(host, `give "${name}" a route back`, { ...route, attributes: { ...route.attributes, outputIndex: back } }))
+      unlessErrno(['EEXIST'], () =>
+        addRoute(host, `give "${name}" a route back`, { ...route, attributes: { ...route.attributes, outputIndex: back } }),
+      )
     }
-  }
-}
-
-/** An address that comes with others, or a route with an address. */
-function unlessThere(add: () => void): void {
-  try {
-    add()
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
   }
 }
 

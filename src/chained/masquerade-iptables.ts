@@ -5,7 +5,7 @@
  */
 import { type ChainRules, commentMatch, editTable, readTable } from '../nat/iptables/table-edit.ts'
 import type { Owner } from '../plan/owner.ts'
-import { addressBits, type Family, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
+import { type Family, formatPrefix, type IpPrefix, networkAddress, singlePrefix } from '../wire/ip-address.ts'
 import { formatChainName, formatComment, parseComment } from './chain-name.ts'
 
 const MULTICAST: Readonly<Record<Family, string>> = { 4: '224.0.0.0/4', 6: 'ff00::/8' }
@@ -71,7 +71,7 @@ export function masqueradedContainers(family: Family, network: string): readonly
 function rulesOf(family: Family, { network, containerID }: Container, addresses: readonly IpPrefix[]) {
   const chain = formatChainName(network, containerID)
   const mark = commentMatch(formatComment(network, containerID))
-  const host = ({ address }: IpPrefix) => formatPrefix({ address, prefixLength: addressBits(family) })
+  const host = ({ address }: IpPrefix) => formatPrefix(singlePrefix(address))
   const subnets = new Set(addresses.map((prefix) => formatPrefix({ ...prefix, address: networkAddress(prefix) })))
   return {
     chain,

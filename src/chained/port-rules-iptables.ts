@@ -5,7 +5,7 @@
  */
 import { type ChainRules, commentMatch } from '../nat/iptables/table-edit.ts'
 import type { PublishedPort } from '../nat/model.ts'
-import { addressBits, type Family, formatAddress, formatPrefix, type IpAddress, networkAddress, parseAddress } from '../wire/ip-address.ts'
+import { type Family, formatAddress, formatPrefix, type IpAddress, networkAddress, parseAddress, singlePrefix } from '../wire/ip-address.ts'
 import { formatChainName, formatComment, parseComment } from './chain-name.ts'
 import { type FoundPort, type PortRuleOptions, type PortRules, portsIn } from './port-rules.ts'
 
@@ -172,5 +172,5 @@ function addition({ chain, spec, first }: Rule): string {
 }
 
 function host(address: IpAddress): string {
-  return formatPrefix({ address, prefixLength: addressBits(address.family) })
+  return formatPrefix(singlePrefix(address))
 }

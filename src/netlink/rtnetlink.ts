@@ -1,6 +1,6 @@
 /** The verbs of rtnetlink on links, addresses, routes and policy rules: kernel words, one request each. @see rtnetlink(7) */
 import { constants } from 'node:os'
-import { isErrno } from '../error.ts'
+import { unlessErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
@@ -81,7 +81,7 @@ export function changeLink(rt: NetlinkSocket, operation: string, change: LinkCha
 
 /** @returns Whether there was such a link. */
 export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
-  return unlessGone(['ENODEV'], () =>
+  return unlessErrno(['ENODEV'], () =>
     rt.execute({ operation: `delete the link ${quote(id)}`, type: RTM_DELLINK, body: (w) => encodeLink(w, header(id), named(id)) }),
   )
 }
@@ -128,7 +128,7 @@ export function addAddress(rt: NetlinkSocket, operation: string, address: Observ
 /** @returns Whether the link had the address. */
 export function removeAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): boolean {
   const { family, prefixLength, flags, scope, index, ...attributes } = address
-  return unlessGone(['EADDRNOTAVAIL', 'ENODEV'], () =>
+  return unlessErrno(['EADDRNOTAVAIL', 'ENODEV'], () =>
     rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, flags, scope, index }, attributes) }),
   )
 }
@@ -173,7 +173,7 @@ export function replaceRoute(rt: NetlinkSocket, operation: string, route: RouteH
 
 /** @returns Whether there was such a route. */
 export function removeRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): boolean {
-  return unlessGone(['ESRCH', 'ENODEV'], () => rt.execute({ operation, type: RTM_DELROUTE, body: (w) => encodeRoute(w, route, route.attributes) }))
+  return unlessErrno(['ESRCH', 'ENODEV'], () => rt.execute({ operation, type: RTM_DELROUTE, body: (w) => encodeRoute(w, route, route.attributes) }))
 }
 
 /** @param family AF_INET or AF_INET6. */
@@ -189,7 +189,7 @@ export function addFibRule(rt: NetlinkSocket, operation: string, rule: ObservedF
 
 /** @returns Whether there was such a rule. */
 export function removeFibRule(rt: NetlinkSocket, operation: string, rule: ObservedFibRule): boolean {
-  return unlessGone(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
+  return unlessErrno(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
 }
 
 function routeTo(family: number, destination: Uint8Array): Request {
@@ -207,14 +207,4 @@ function named(id: LinkId): Link {
 
 function quote(id: LinkId): string {
   return typeof id === 'number' ? `with index ${id}` : `"${id}"`
-}
-
-function unlessGone(names: readonly string[], act: () => void): boolean {
-  try {
-    act()
-    return true
-  } catch (error) {
-    if (isErrno(error, ...names)) return false
-    throw error
-  }
 }

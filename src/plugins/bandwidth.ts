@@ -19,7 +19,7 @@ import { findPreviousResult, requirePreviousResult } from '../chained/previous-r
 import { findPeer } from '../chained/veth-pair.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
+import { TsnetError } from '../error.ts'
 import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
@@ -27,6 +27,8 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { parseBandwidth } from './bandwidth-config.ts'
+import { refuseProblems } from './check-failure.ts'
+import { NOTHING } from './device-result.ts'
 import { ownerOf, type Plugin } from './plugin.ts'
 
 interface Remembered {
@@ -82,11 +84,7 @@ export const bandwidth: Plugin = {
       ...(ingress === undefined ? [] : missingIngressLimit(host, index, ingress)),
       ...(egress === undefined ? [] : missingEgressLimit(host, { index, name }, egress)),
     ]
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The bandwidth of "${environment.ifname}" is not limited as configured: ${missing.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseProblems(`The bandwidth of "${environment.ifname}" is not limited as configured`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
@@ -96,8 +94,6 @@ export const bandwidth: Plugin = {
   },
   status: ({ config }) => void parseBandwidth(config),
 }
-
-const NOTHING: Result = { interfaces: [], ips: [], routes: [], dns: {} }
 
 function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'bandwidth')

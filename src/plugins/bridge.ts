@@ -5,6 +5,7 @@ import { setPortVlans } from '../bridge/port-vlans.ts'
 import { ensureBridge, ensureGatewayAddresses, ensurePromiscuous, lockBridges, noVlanFiltering } from '../chained/bridge-device.ts'
 import { configureLink } from '../chained/container-link.ts'
 import { ensureForwarding } from '../chained/forwarding.ts'
+import { addressesIn } from '../chained/previous-result.ts'
 import type { HostEnd } from '../chained/veth-pair.ts'
 import { dropUnusedVlanGateway, ensureVlanGateway } from '../chained/vlan-gateway.ts'
 import { field } from '../cni/json.ts'
@@ -30,7 +31,6 @@ import {
   ETHERNET_MTU,
   lease,
   masquerade,
-  prefixesOf,
   tellable,
   type VethSite,
   type VethType,
@@ -152,7 +152,7 @@ function changeShared(
   if (isGateway && leased !== undefined)
     ensureForwarding(
       host,
-      prefixesOf(leased).map(({ address }) => address.family),
+      addressesIn(leased).map(({ address }) => address.family),
     )
   undo.commit()
 }

@@ -4,6 +4,7 @@ import { type ContainerLink, configureLink } from '../chained/container-link.ts'
 import { findContainerNetns, openContainerNetns, openRememberedNetns } from '../chained/container-netns.ts'
 import { differences } from '../chained/device-check.ts'
 import { collectStale } from '../chained/garbage.ts'
+import { requireCheckedResult } from '../chained/previous-result.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
@@ -13,6 +14,7 @@ import { Attempts } from '../plan/detach.ts'
 import { type Owner, ownerText } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
+import { refuseProblems } from './check-failure.ts'
 import { describeLink, NOTHING, previousOf, resultOf } from './device-result.ts'
 import type { DeviceType } from './device-type.ts'
 import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
@@ -126,8 +128,7 @@ function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner,
 }
 
 function check<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
-  const expected = previousOf(request)
-  if (expected === undefined) throw invalid('Cannot check: the configuration holds no prevResult')
+  const expected = requireCheckedResult(request.config)
   const { ipam } = addressing(type, request)
   const config = type.parse(request)
   if (type.isLinkless?.(config) !== true) checkLink(type, { config, request, expected })
@@ -146,8 +147,7 @@ function checkLink<C, D>(type: DeviceType<C, D>, about: { readonly config: C; re
     link === undefined
       ? ['it does not exist']
       : [...type.check(config, { link, host, container, memory }), ...differences({ rt: container, netns, name }, expected, link)]
-  if (wrong.length === 0) return
-  throw new TsnetError('TSNET_CHECK', `The interface "${name}" is not as ADD made it: ${wrong.join('; ')}`, { cniCode: CNI_CODE.checkFailed })
+  refuseProblems(`The interface "${name}" is not as ADD made it`, wrong)
 }
 
 function gc<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {

@@ -4,7 +4,7 @@ import { macToBytes, macToText, randomMac } from '../bridge/mac.ts'
 import { routesOf } from '../bridge/route.ts'
 import { configureLink } from '../chained/container-link.ts'
 import { ensureForwarding } from '../chained/forwarding.ts'
-import { type Hop, routeThroughHost, routeToContainer, single } from '../chained/point-to-point.ts'
+import { type Hop, routeThroughHost, routeToContainer } from '../chained/point-to-point.ts'
 import { requestedMac } from '../cni/capabilities.ts'
 import type { Result } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
@@ -12,7 +12,7 @@ import { findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
-import { formatPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { formatPrefix, parseAddress, parsePrefix, singlePrefix } from '../wire/ip-address.ts'
 import { type Ipam, ipamOf } from './ipam.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 import {
@@ -96,8 +96,12 @@ function hostProblems({ host, end, expected }: CheckedVeth): readonly string[] {
   const addresses = addressesOf(host, end.index).map(formatPrefix)
   const routes = routesOf(host, end.index).map(({ destination }) => formatPrefix(destination))
   return hopsOf(expected).flatMap(({ address, gateway }) => [
-    ...(addresses.includes(formatPrefix(single(gateway))) ? [] : [`the gateway's address ${formatPrefix(single(gateway))} on "${name}" is missing`]),
-    ...(routes.includes(formatPrefix(single(address.address))) ? [] : [`the host's route to ${formatPrefix(single(address.address))} is missing`]),
+    ...(addresses.includes(formatPrefix(singlePrefix(gateway)))
+      ? []
+      : [`the gateway's address ${formatPrefix(singlePrefix(gateway))} on "${name}" is missing`]),
+    ...(routes.includes(formatPrefix(singlePrefix(address.address)))
+      ? []
+      : [`the host's route to ${formatPrefix(singlePrefix(address.address))} is missing`]),
   ])
 }
 

@@ -18,6 +18,7 @@ import { lockHost } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
 import { formatAddress, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { refuseProblems } from './check-failure.ts'
 import { ownerOf, type Plugin } from './plugin.ts'
 
 interface Remembered {
@@ -50,11 +51,7 @@ export const sbr: Plugin = {
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
     const missing = missingSources(rt, indexOf(rt, environment.ifname), options)
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The routing by source of "${environment.ifname}" is not whole: ${missing.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseProblems(`The routing by source of "${environment.ifname}" is not whole`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)

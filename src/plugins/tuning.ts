@@ -17,6 +17,7 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { refuseProblems } from './check-failure.ts'
 import { ownerOf, type Plugin } from './plugin.ts'
 import { parseTuningConfig, type TuningConfig, tuningFolder } from './tuning-config.ts'
 
@@ -51,10 +52,7 @@ export const tuning: Plugin = {
     requirePreviousResult(request.config)
     using netns = openContainerNetns(request.environment, request.context)
     const problems = within(netns, () => differences(request.environment.ifname, wanted))
-    if (problems.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The interface "${request.environment.ifname}" is not tuned as configured: ${problems.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-    })
+    refuseProblems(`The interface "${request.environment.ifname}" is not tuned as configured`, problems)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)

@@ -5,6 +5,7 @@ import { AttachmentBook, type BookEntry } from '../chained/attachment-book.ts'
 import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
 import { collectStale } from '../chained/garbage.ts'
 import { collectMasquerade, setUpMasquerade, tearDownMasquerade } from '../chained/masquerade.ts'
+import { addressesIn } from '../chained/previous-result.ts'
 import { createPair, deleteHostEnd, findPeer, type HostEnd, type PairWish } from '../chained/veth-pair.ts'
 import { field } from '../cni/json.ts'
 import { formatResult, type Result } from '../cni/result.ts'
@@ -19,7 +20,7 @@ import type { StateFolder } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, within } from '../sys/netns.ts'
-import { formatPrefix, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
+import { formatPrefix } from '../wire/ip-address.ts'
 import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
 import { ownerOf, type PluginRequest } from './plugin.ts'
 import type { VethConfig } from './veth-config.ts'
@@ -138,13 +139,13 @@ export function connectPair(site: VethSite, wish: Omit<PairWish, 'ifname' | 'net
 export function lease({ undo, note }: VethSite, ipam: Ipam): Result {
   const result = leaseFrom(ipam, undo)
   note({ addresses: result.ips.map(({ address }) => address) })
-  undo.push('connections', () => forgetAddresses(prefixesOf(result).map(({ address }) => address)))
+  undo.push('connections', () => forgetAddresses(addressesIn(result).map(({ address }) => address)))
   return result
 }
 
 export function masquerade({ owner, undo, note }: VethSite, { masquerade: wish }: VethConfig, result: Result): void {
   if (wish === undefined) return
-  const addresses = prefixesOf(result)
+  const addresses = addressesIn(result)
   note({ masqueraded: true })
   undo.push('masquerading', () => tearDownMasquerade(owner, addresses))
   setUpMasquerade({ owner, addresses, ...wish })
@@ -155,11 +156,6 @@ export function tellable(result: Result, { dns }: VethConfig, { config }: Plugin
   const told = dns === undefined ? result : { ...result, dns }
   formatResult(told, config.cniVersion)
   return told
-}
-
-/** @returns The addresses of a result. */
-export function prefixesOf({ ips }: Pick<Result, 'ips'>): readonly IpPrefix[] {
-  return ips.flatMap(({ address }) => parsePrefix(address) ?? [])
 }
 
 export function bookOf(type: Pick<VethType, 'name'>, { context }: PluginRequest): AttachmentBook<VethRecord> {
@@ -181,7 +177,7 @@ interface TakingBack {
 /** The links first: an address that is free must not be one that somebody still has. */
 function takeBack(type: VethType, owner: Owner, { record, host, errors, state }: TakingBack): void {
   const { hostEnd } = record
-  const addresses = prefixesOf({ ips: record.addresses.map((address) => ({ address })) })
+  const addresses = addressesIn({ ips: record.addresses.map((address) => ({ address })) })
   errors.try(() => hostEnd && deleteHostEnd(host, hostEnd))
   errors.try(() => record.masqueraded && tearDownMasquerade(owner, addresses))
   errors.try(() => type.disconnect(record, { owner, host, state }))

@@ -9,10 +9,12 @@ import { checkIfname, type RawConfig } from '../cni/request.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
+import { refuseProblems } from './check-failure.ts'
 import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 
 interface VrfConfig {
@@ -60,10 +62,7 @@ export const vrf: Plugin = {
     requirePreviousResult(config)
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
-    const router = findVrf(rt, name)
-    if (router === undefined) throw missing(`the VRF "${name}" is missing`)
-    if (table !== undefined && tableOf(router) !== table) throw missing(`the VRF "${name}" has the routing table ${tableOf(router)}, not ${table}`)
-    if (findLink(rt, environment.ifname)?.master !== router.index) throw missing(`"${environment.ifname}" is no member of the VRF "${name}"`)
+    refuseProblems('The VRF is not as configured', problemsOf(rt, environment.ifname, { name, table }))
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
@@ -114,9 +113,15 @@ function configuredName(config: RawConfig): string | undefined {
   }
 }
 
-function missing(what: string): TsnetError {
-  return new TsnetError('TSNET_CHECK', `The VRF is not as configured: ${what}`, {
-    cniCode: CNI_CODE.checkFailed,
-    hint: 'Delete the attachment and add it again',
-  })
+function problemsOf(
+  rt: NetlinkSocket,
+  ifname: string,
+  { name, table }: { readonly name: string; readonly table: number | undefined },
+): readonly string[] {
+  const router = findVrf(rt, name)
+  if (router === undefined) return [`the VRF "${name}" is missing`]
+  return [
+    ...(table !== undefined && tableOf(router) !== table ? [`the VRF "${name}" has the routing table ${tableOf(router)}, not ${table}`] : []),
+    ...(findLink(rt, ifname)?.master !== router.index ? [`"${ifname}" is no member of the VRF "${name}"`] : []),
+  ]
 }
