@@ -51,6 +51,12 @@ export class AttachmentBook<T> {
     removeFile(this.#path(owner))
   }
 
+  /** For an ADD that fails: an attachment that was there before is not forgotten. @returns What brings back the present entry, or that there is none */
+  restorer(owner: Owner): () => void {
+    const text = readWhole(this.#path(owner))
+    return () => (text === undefined ? this.remove(owner) : writeWhole(this.#path(owner), text))
+  }
+
   /** @returns Whose entries there are in a network, readable or not. */
   owners(network: string): readonly Owner[] {
     const names = namesIn(join(this.#folder(), network)).map((name) => (name.endsWith(UNFINISHED) ? name.slice(0, -UNFINISHED.length) : name))

@@ -58,7 +58,7 @@ export const bandwidth: Plugin = {
       return previous
     }
     const name = chooseIfb(host, owner, context)
-    undo.push('remembered ifb link', () => bookOf(context).remove(owner))
+    undo.push('remembered ifb link', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { ifb: name })
     createDetour(host, { name, mtu: port.mtu ?? 0 }, limits.egress)
     undo.push('limit to what is sent', () => deleteDetour(host, name))

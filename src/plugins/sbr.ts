@@ -39,7 +39,7 @@ export const sbr: Plugin = {
     using _lock = lockHost(context.state)
     using rt = within(netns, openRtnetlink)
     using undo = new UndoStack(context.warn)
-    undo.push('remembered addresses', () => bookOf(context).remove(owner))
+    undo.push('remembered addresses', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { addresses: options.addresses.map(({ prefix }) => formatAddress(prefix.address)) })
     routeBySource(rt, indexOf(rt, environment.ifname), options, undo)
     undo.commit()

@@ -108,7 +108,7 @@ function tune(owner: Owner, { wanted, netns, undo, context }: Tuning): void {
   const path = backupPath(wanted.dataDir, owner)
   const known = readBackup(path)
   undo.push('backup of the settings', () => (known === undefined ? removeBackup(path) : writeBackup(path, known)))
-  undo.push('remembered settings', () => known === undefined && bookOf(context).remove(owner))
+  undo.push('remembered settings', bookOf(context).restorer(owner))
   bookOf(context).write(owner, netns, { dataDir: wanted.dataDir })
   writeBackup(path, before)
   undo.push(`settings of "${owner.ifname}"`, () => {

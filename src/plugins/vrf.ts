@@ -38,7 +38,7 @@ export const vrf: Plugin = {
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
     using undo = new UndoStack(context.warn)
-    undo.push('remembered VRF', () => bookOf(context).remove(owner))
+    undo.push('remembered VRF', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { vrf: name })
     const known = findVrf(rt, name)
     if (known !== undefined && table !== undefined && tableOf(known) !== table) {

@@ -1,7 +1,7 @@
 /** What looks like a plugin's own and is somebody else's: numbers of links, hashes of names, files in folders that others may write to. */
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { call, mustCall } from './bridged.ts'
+import { bridged, call, mustCall } from './bridged.ts'
 import { linkOf } from './device.ts'
 import { hostTest } from './host.ts'
 
@@ -57,4 +57,36 @@ hostTest('an ADD whose IPAM plugin refuses gives back no address of an attachmen
   mustCall(host, 'ADD', { type: 'host-local', id: 'c1', netns: first, conf: { ipam: IPAM } })
   assert.equal(call(host, 'ADD', { ...BRIDGE, id: 'c1', netns: second }).status, 1)
   assert.ok(readdirSync(host.machine.path('/run/leases/net')).includes('10.50.0.2'))
+})
+
+hostTest('network and container id written one after the other are those of another attachment, whose rules stay', (host) => {
+  const { container, result } = bridged(host, 'c1', 2)
+  const rules = () =>
+    host
+      .exec(['iptables-save', '-t', 'nat'])
+      .split('\n')
+      .filter((line) => line.startsWith('-A'))
+  const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
+  mustCall(host, 'ADD', { type: 'portmap', id: 'c1', netns: container, prevResult: result, runtimeConfig, conf: { backend: 'iptables' } })
+  const other = host.container('other')
+  const masquerading = { bridge: 'br-net', ipMasq: true, ipMasqBackend: 'iptables', ipam: IPAM }
+  mustCall(host, 'ADD', { type: 'bridge', id: 'c2', netns: other, conf: masquerading })
+  const before = rules()
+  mustCall(host, 'DEL', { type: 'portmap', id: 'tc1', conf: { name: 'ne' } })
+  mustCall(host, 'DEL', { type: 'bridge', id: 'tc2', conf: { ...masquerading, name: 'ne' } })
+  assert.deepEqual(rules(), before)
+  mustCall(host, 'DEL', { type: 'portmap', id: 'c1' })
+  mustCall(host, 'DEL', { type: 'bridge', id: 'c2', conf: masquerading })
+  assert.doesNotMatch(rules().join('\n'), /CNI-DN-|id: /)
+})
+
+hostTest('an ADD that fails because the attachment is there forgets nothing of it', (host) => {
+  const netns = host.container('c1')
+  host.sh(`ip link add port0 type veth peer name eth0 netns ${netns.name}; ip link set port0 up`)
+  const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: netns.path }], ips: [] }
+  const request = { type: 'bandwidth', id: 'c1', netns, prevResult, conf: LIMITS }
+  const ifb = mustCall(host, 'ADD', request).interfaces?.at(-1)?.name ?? ''
+  assert.equal(call(host, 'ADD', request).status, 1)
+  mustCall(host, 'GC', { type: 'bandwidth', conf: { 'cni.dev/valid-attachments': [] } })
+  assert.equal(linkOf(host, ifb), undefined)
 })
