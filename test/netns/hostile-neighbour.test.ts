@@ -90,3 +90,14 @@ hostTest('an ADD that fails because the attachment is there forgets nothing of i
   mustCall(host, 'GC', { type: 'bandwidth', conf: { 'cni.dev/valid-attachments': [] } })
   assert.equal(linkOf(host, ifb), undefined)
 })
+
+hostTest('a DEL whose CNI_NETNS has come to be another namespace goes by the one that ADD was given', (host) => {
+  const [first, second] = [host.container('first'), host.container('second')]
+  mustCall(host, 'ADD', { type: 'tap', id: 'a', netns: first })
+  mustCall(host, 'ADD', { type: 'tap', id: 'b', netns: second })
+  mustCall(host, 'DEL', { type: 'tap', id: 'a', netns: second })
+  assert.deepEqual([linkOf(first, 'eth0'), linkOf(second, 'eth0')?.linkinfo?.info_kind], [undefined, 'tun'])
+  assert.equal(call(host, 'DEL', { type: 'tap', id: 'b', netns: '/proc/self/ns/net' }).json.code, 8)
+  mustCall(host, 'DEL', { type: 'tap', id: 'b' })
+  assert.equal(linkOf(second, 'eth0'), undefined)
+})
