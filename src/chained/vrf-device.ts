@@ -1,7 +1,17 @@
 /** A virtual router in a container: interfaces that are its members have a routing table of their own. @see Documentation/networking/vrf.rst */
 import { ensureFirstRoute, type RouteOptions, routesOf } from '../bridge/route.ts'
 import { CNI_CODE, isErrno, TsnetError, unlessErrno } from '../error.ts'
-import { addAddress, changeLink, createLink, deleteLink, findLink, listAddresses, listLinks, type ObservedLink } from '../netlink/rtnetlink.ts'
+import {
+  addAddress,
+  changeLink,
+  createLink,
+  deleteLink,
+  findLink,
+  listAddresses,
+  listLinks,
+  type ObservedLink,
+  requireLink,
+} from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
@@ -33,9 +43,7 @@ export function createVrf(rt: NetlinkSocket, name: string, table = firstUnusedTa
       cause,
     })
   }
-  const vrf = findVrf(rt, name)
-  if (vrf === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the VRF "${name}": it has vanished`)
-  return vrf
+  return requireLink(rt, name)
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The verbs of rtnetlink on links, addresses, routes and policy rules: kernel words, one request each. @see rtnetlink(7) */
 import { constants } from 'node:os'
-import { unlessErrno } from '../error.ts'
+import { TsnetError, unlessErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
@@ -49,6 +49,13 @@ export function openRtnetlink(): NetlinkSocket {
 export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefined {
   const body = (w: ByteWriter) => encodeLink(w, header(id), { ...named(id), extMask: RTEXT_FILTER_SKIP_STATS })
   return rt.find({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body }, constants.errno.ENODEV, (m) => decodeLink(m.body))
+}
+
+/** @returns A link that was there a moment ago. @throws TsnetError TSNET_LINK when it is not any more */
+export function requireLink(rt: NetlinkSocket, name: string): ObservedLink {
+  const link = findLink(rt, name)
+  if (link === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the interface "${name}": it has vanished`)
+  return link
 }
 
 export function listLinks(rt: NetlinkSocket): readonly ObservedLink[] {

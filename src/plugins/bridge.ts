@@ -12,7 +12,7 @@ import { field } from '../cni/json.ts'
 import type { Result } from '../cni/result.ts'
 import { isErrno, TsnetError } from '../error.ts'
 import { setUpSpoofCheck, tearDownSpoofCheck } from '../nat/spoof-check.ts'
-import { changeLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { changeLink, findLink, type ObservedLink, requireLink } from '../netlink/rtnetlink.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
@@ -115,8 +115,7 @@ function setUpPort(
   const { hairpin, isolated } = config
   if (hairpin || isolated) setBridgePort(host, end.name, { ...(hairpin && { hairpin: 1 }), ...(isolated && { isolated: 1 }) })
   if (hasVlans(config)) {
-    const index = findLink(host, end.name)?.index
-    if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${end.name}": it has vanished`)
+    const { index } = requireLink(host, end.name)
     explained(() => setPortVlans(host, index, vlansOf(config)))
   }
   if (!config.spoofCheck) return
