@@ -6,7 +6,7 @@ const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants
 
 /** Writes a file, readable by its owner alone; a symbolic link of its name is replaced, since it may lead to any file of the host. */
 export function writePlainFile(path: string, text: string): void {
-  const fd = openPlainFile(path)
+  const fd = openPlain(path)
   try {
     writeFileSync(fd, text)
   } finally {
@@ -14,8 +14,7 @@ export function writePlainFile(path: string, text: string): void {
   }
 }
 
-/** @returns A descriptor for writing; the caller owns it. The file is emptied, or new and readable by its owner alone; a symbolic link is replaced. */
-export function openPlainFile(path: string): number {
+function openPlain(path: string): number {
   const open = () => openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600)
   try {
     return open()

@@ -21,7 +21,6 @@ import {
 import { dirname } from 'node:path'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { libc } from './libc.ts'
-import { openPlainFile } from './plain-file.ts'
 
 // include/uapi/linux/magic.h: tmpfs, ramfs
 const IN_MEMORY = [0x01021994, 0x858458f6]
@@ -167,12 +166,13 @@ function syncFolder(folder: string): void {
 }
 
 function openForWriting(path: string): number {
+  const open = () => openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600)
   try {
-    return openPlainFile(path)
+    return open()
   } catch (error) {
     if (!isErrno(error, 'ENOENT') || existsSync(dirname(path))) throw error
     makeFolder(dirname(path))
-    return openPlainFile(path)
+    return open()
   }
 }
 

@@ -43,6 +43,7 @@ hostTest('a link in a folder that others may write to leads no write to another 
   for (const link of ['/run/open/c1_eth0.json.new', '/run/leases/net/last_reserved_ip.0']) symlinkSync('/run/precious', file(link))
   const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: netns.path }], ips: [] }
   const tuned = { type: 'tuning', id: 'c1', netns, conf: { dataDir: '/run/open', mtu: 1400 }, prevResult }
+  assert.equal(call(host, 'ADD', tuned).status, 1)
   mustCall(host, 'ADD', tuned)
   assert.ok(existsSync(file('/run/open/c1_eth0.json')))
   mustCall(host, 'DEL', tuned)
