@@ -70,6 +70,17 @@ export function isErrno(error: unknown, ...names: readonly string[]): boolean {
   return error instanceof Error && 'syscall' in error && 'code' in error && names.includes(String(error.code))
 }
 
+/** @returns Whether it was done; false when it is refused with one of these errno names, as what is there, or gone, already. @throws Whatever else it throws */
+export function unlessErrno(names: readonly string[], act: () => void): boolean {
+  try {
+    act()
+    return true
+  } catch (error) {
+    if (isErrno(error, ...names)) return false
+    throw error
+  }
+}
+
 /** Several failures of one clean-up that went on to its end. */
 export class ErrorList extends TsnetError {
   readonly errors: readonly unknown[]

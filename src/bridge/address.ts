@@ -1,5 +1,5 @@
 /** Addresses of an interface. */
-import { isErrno } from '../error.ts'
+import { unlessErrno } from '../error.ts'
 import { addAddress, isLocalAddress, listAddresses, type ObservedAddress, removeAddress } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { now, sleep } from '../sys/time.ts'
@@ -11,13 +11,7 @@ const POLL_MS = 0.2
 
 /** Adds an address that is usable at once: without duplicate address detection. @returns false when the link had it */
 export function ensureAddress(rt: NetlinkSocket, index: number, prefix: IpPrefix): boolean {
-  try {
-    addAddress(rt, `add the address ${formatPrefix(prefix)}`, kernelAddress(index, prefix))
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false
-    throw error
-  }
+  return unlessErrno(['EEXIST'], () => addAddress(rt, `add the address ${formatPrefix(prefix)}`, kernelAddress(index, prefix)))
 }
 
 /**

@@ -1,5 +1,5 @@
 /** The bridge: a switch with an address of the host's, as docker0 is. */
-import { isErrno, TsnetError } from '../error.ts'
+import { TsnetError, unlessErrno } from '../error.ts'
 import { changeLink, createLink, deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { IFF_UP } from '../wire/link.ts'
@@ -32,13 +32,7 @@ export function createBridge(rt: NetlinkSocket, options: BridgeOptions): boolean
   const { name, mac, mtu, vlanFiltering } = options
   const bridge = { stpState: 0, ...(vlanFiltering === true && { vlanFiltering: 1 }) }
   const link = { ifname: name, address: mac, ...(mtu !== undefined && { mtu }), linkinfo: { kind: 'bridge', bridge } }
-  try {
-    createLink(rt, `create the bridge "${name}"`, link, IFF_UP)
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false
-    throw error
-  }
+  return unlessErrno(['EEXIST'], () => createLink(rt, `create the bridge "${name}"`, link, IFF_UP))
 }
 
 export function setBridgeUp(rt: NetlinkSocket, name: string): void {

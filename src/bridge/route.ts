@@ -1,5 +1,5 @@
 /** Routes of an interface. */
-import { isErrno } from '../error.ts'
+import { unlessErrno } from '../error.ts'
 import { addRoute, findLink, listRoutes, type ObservedLink, type ObservedRoute, prependRoute, removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE } from '../wire/address.ts'
@@ -22,12 +22,12 @@ export interface RouteOptions {
 
 /** Adds a route out of the link. @returns false when there was one to the same destination */
 export function ensureRoute(rt: NetlinkSocket, index: number, options: RouteOptions): boolean {
-  return unlessThere(() => addRoute(rt, operation(options), kernelRoute(index, options)))
+  return unlessErrno(['EEXIST'], () => addRoute(rt, operation(options), kernelRoute(index, options)))
 }
 
 /** Adds a route out of the link beside others to the same destination. @returns false when there was the same route */
 export function ensureFirstRoute(rt: NetlinkSocket, index: number, options: RouteOptions): boolean {
-  return unlessThere(() => prependRoute(rt, operation(options), kernelRoute(index, options)))
+  return unlessErrno(['EEXIST'], () => prependRoute(rt, operation(options), kernelRoute(index, options)))
 }
 
 /** @returns Whether there was such a route. */
@@ -72,16 +72,6 @@ export function defaultRouteLink(rt: NetlinkSocket): ObservedLink | undefined {
 
 function operation({ destination, gateway }: RouteOptions): string {
   return `add the route to ${formatPrefix(destination)}${gateway === undefined ? '' : ` via ${formatAddress(gateway)}`}`
-}
-
-function unlessThere(add: () => void): boolean {
-  try {
-    add()
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false
-    throw error
-  }
 }
 
 function kernelRoute(index: number, options: RouteOptions): ObservedRoute {

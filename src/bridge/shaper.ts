@@ -36,11 +36,16 @@ export function unlimitIngress(host: NetlinkSocket, index: number): void {
 /**
  * What a container sends takes a detour by a link of its own, since only what leaves a link can be limited.
  * @param mtu Bytes.
- * @throws KernelError EEXIST when there is a link of that name
+ * @throws KernelError EEXIST when there is a link of that name; then nothing is made
  */
 export function createDetour(host: NetlinkSocket, { name, mtu }: { readonly name: string; readonly mtu: number }, limit: RateLimit): void {
   createLink(host, `create the ifb link "${name}"`, { ifname: name, mtu, txQueueLength: 0, linkinfo: { kind: 'ifb' } }, IFF_UP)
-  addTokenBucket(host, findLink(host, name)?.index ?? 0, shapedRateOf(limit))
+  try {
+    addTokenBucket(host, findLink(host, name)?.index ?? 0, shapedRateOf(limit))
+  } catch (error) {
+    deleteLink(host, name)
+    throw error
+  }
 }
 
 /** @returns The ifb link of that name, if there is one. */

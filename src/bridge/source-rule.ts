@@ -1,5 +1,5 @@
 /** Policy rules that send what leaves with a certain source address through a routing table of its own. */
-import { isErrno } from '../error.ts'
+import { unlessErrno } from '../error.ts'
 import { addFibRule, listFibRules, type ObservedFibRule, removeFibRule } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6 } from '../wire/address.ts'
@@ -18,13 +18,7 @@ export interface SourceRule {
 
 /** @returns false when there was the same rule */
 export function ensureSourceRule(rt: NetlinkSocket, rule: SourceRule): boolean {
-  try {
-    addFibRule(rt, `add the policy rule for ${formatAddress(rule.source)}`, kernelRule(rule))
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false
-    throw error
-  }
+  return unlessErrno(['EEXIST'], () => addFibRule(rt, `add the policy rule for ${formatAddress(rule.source)}`, kernelRule(rule)))
 }
 
 /** @returns Whether there was such a rule of tsnet's. */

@@ -5,6 +5,8 @@
  *     <state>/chained/<type>/<network>/<containerID>:<ifname>.json
  */
 import { join } from 'node:path'
+import { parseJsonOrUndefined } from '../cni/json.ts'
+import { isListed, type ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Owner } from '../plan/owner.ts'
 import { namesIn, readWhole, removeFile, type StateFolder, writeWhole } from '../plan/state-folder.ts'
 import { bootId } from '../sys/boot.ts'
@@ -49,6 +51,12 @@ export class AttachmentBook<T> {
     removeFile(this.#path(owner))
   }
 
+  /** For an ADD that fails: an attachment that was there before is not forgotten. @returns What brings back the present entry, or that there is none */
+  restorer(owner: Owner): () => void {
+    const text = readWhole(this.#path(owner))
+    return () => (text === undefined ? this.remove(owner) : writeWhole(this.#path(owner), text))
+  }
+
   /** @returns Whose entries there are in a network, readable or not. */
   owners(network: string): readonly Owner[] {
     const names = namesIn(join(this.#folder(), network)).map((name) => (name.endsWith(UNFINISHED) ? name.slice(0, -UNFINISHED.length) : name))
@@ -57,6 +65,16 @@ export class AttachmentBook<T> {
       if (colon < 0 || !name.endsWith(SUFFIX)) return []
       return [{ network, containerID: name.slice(0, colon), ifname: name.slice(colon + 1, -SUFFIX.length) }]
     })
+  }
+
+  /** @param valid The attachments that stay. @returns The others, whose entries are there all the same */
+  staleOwners(network: string, valid: readonly ValidAttachment[]): readonly Owner[] {
+    return this.owners(network).filter((owner) => !isListed(valid, owner))
+  }
+
+  /** @returns The other interfaces of the same container in the same network that have entries. */
+  siblingsOf({ network, containerID, ifname }: Owner): readonly Owner[] {
+    return this.owners(network).filter((other) => other.containerID === containerID && other.ifname !== ifname)
   }
 
   /** @returns The networks that have entries. */
@@ -74,10 +92,6 @@ export class AttachmentBook<T> {
 }
 
 function parse<T>(text: string): BookEntry<T> | undefined {
-  try {
-    const entry = JSON.parse(text) as (BookEntry<T> & { readonly format?: number }) | null
-    return entry?.format === FORMAT ? entry : undefined
-  } catch {
-    return undefined
-  }
+  const entry = parseJsonOrUndefined(text) as (BookEntry<T> & { readonly format?: number }) | null | undefined
+  return entry?.format === FORMAT ? entry : undefined
 }

@@ -40,3 +40,9 @@ export function parseComment(rule: string): { readonly network: string; readonly
   const [, network, containerID] = /--comment "(?:dnat )?name: \\"([a-zA-Z0-9_.-]+)\\" id: \\"([a-zA-Z0-9_.-]+)\\""/.exec(rule) ?? []
   return network === undefined || containerID === undefined ? undefined : { network, containerID }
 }
+
+/** Network and container id are hashed one after the other: "net" and "c1" have the names of "ne" and "tc1". @returns Whether a rule is marked as another container's */
+export function isMarkedByAnother(rule: string, { network, containerID }: { readonly network: string; readonly containerID: string }): boolean {
+  const mark = parseComment(rule)
+  return mark !== undefined && (mark.network !== network || mark.containerID !== containerID)
+}

@@ -3,7 +3,7 @@ import { addressesOf } from '../bridge/address.ts'
 import { ensureFirstRoute } from '../bridge/route.ts'
 import type { Result, ResultRoute } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { addAddress, changeLink, findLink, listAddresses } from '../netlink/rtnetlink.ts'
+import { addAddress, changeLink, findLink, listAddresses, requireLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
@@ -35,8 +35,7 @@ export interface ContainerLink {
  */
 export function configureLink(link: ContainerLink, result: Pick<Result, 'ips' | 'routes'>): void {
   const { rt, netns, name } = link
-  const index = findLink(rt, name)?.index
-  if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the interface "${name}": it has vanished`)
+  const { index } = requireLink(rt, name)
   const prefixes = result.ips.map(({ address }) => prefixOf(address))
   if (prefixes.some(({ address }) => address.family === 6)) within(netns, () => turnIpv6On(name))
   for (const prefix of prefixes) addAddress(rt, `add the address ${formatPrefix(prefix)} to "${name}"`, kernelAddress(index, prefix))

@@ -18,19 +18,26 @@ export function openContainerNetns({ netns: path, netnsOverride }: Environment, 
 }
 
 /**
- * Opens the namespace for what takes back: the one that CNI_NETNS names, else the one that ADD has remembered. The caller owns it.
+ * Opens the namespace for what takes back: the one that ADD has remembered, also when CNI_NETNS has come to name another one meanwhile, as
+ * /proc/PID/ns/net does for another process; where nothing is remembered, the one that CNI_NETNS names. The caller owns it.
  * @returns undefined when it is gone, and everything inside with it
- * @throws TsnetError CNI code 8 when it is the one that this process is in
+ * @throws TsnetError CNI code 8 when CNI_NETNS names the one that this process is in
  */
 export function findContainerNetns(environment: Environment, context: PlanContext, remembered?: Remembered): Netns | undefined {
-  const named = environment.netns === '' ? undefined : unlessGone(() => context.openNetns(environment.netns))
-  if (named === undefined) return remembered && openRememberedNetns(remembered)
-  return guarded(named, environment.netnsOverride)
+  const opened = environment.netns === '' ? undefined : unlessGone(() => context.openNetns(environment.netns))
+  const named = opened && guarded(opened, environment.netnsOverride)
+  if (named !== undefined && (remembered === undefined || isSame(named, remembered))) return named
+  named?.[Symbol.dispose]()
+  return remembered && openRememberedNetns(remembered)
 }
 
 /** Inodes are used again: the path has to lead there too. The caller owns it. @returns undefined when the namespace is gone */
 export function openRememberedNetns({ netns, bootId: boot }: Remembered): Netns | undefined {
   return boot === bootId() && netnsInode(netns.path) === netns.inode ? unlessGone(() => openNetns(netns.path)) : undefined
+}
+
+function isSame({ inode }: Netns, { netns, bootId: boot }: Remembered): boolean {
+  return boot === bootId() && inode === netns.inode
 }
 
 function guarded(netns: Netns, ownAllowed: boolean): Netns {

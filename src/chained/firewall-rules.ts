@@ -4,7 +4,7 @@
  * @see containernetworking/plugins plugins/meta/firewall/{iptables,ingresspolicy_iptables}.go
  */
 import { type ChainRules, commentMatch } from '../nat/iptables/table-edit.ts'
-import { addressBits, formatPrefix, type IpAddress } from '../wire/ip-address.ts'
+import { formatPrefix, type IpAddress, singlePrefix } from '../wire/ip-address.ts'
 
 const FORWARD = 'CNI-FORWARD'
 const STAGES = ['CNI-ISOLATION-STAGE-1', 'CNI-ISOLATION-STAGE-2'] as const
@@ -94,7 +94,7 @@ export function missingFirewallLines(
 
 /** The last one lets connections to published ports in, which the reference plugin leaves to the policy of FORWARD. */
 function addressRules(address: IpAddress): readonly string[] {
-  const host = formatPrefix({ address, prefixLength: addressBits(address.family) })
+  const host = formatPrefix(singlePrefix(address))
   return [
     `-d ${host} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
     `-s ${host} -j ACCEPT`,

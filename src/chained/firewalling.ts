@@ -1,6 +1,7 @@
 /** Lets the addresses of one attachment through the host's firewall, takes that back, and says what is missing. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import { addToZone, removeFromZone, sourcesInZone } from '../nat/firewalld.ts'
 import { editTable, readTable } from '../nat/iptables/table-edit.ts'
 import type { PlanContext } from '../plan/attach.ts'
@@ -10,10 +11,11 @@ import type { StateFolder } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
 import type { Netns } from '../sys/netns.ts'
-import { addressBits, type Family, formatAddress, formatPrefix, type IpAddress, parseAddress } from '../wire/ip-address.ts'
+import { type Family, formatAddress, formatPrefix, type IpAddress, parseAddress, singlePrefix } from '../wire/ip-address.ts'
 import { holdAddress, isHeldByAnother, releaseAddress } from './address-holders.ts'
 import { AttachmentBook } from './attachment-book.ts'
 import { closeLines, closePresentLines, type Isolation, isIsolated, joinLines, missingFirewallLines, openLines } from './firewall-rules.ts'
+import { collectStale } from './garbage.ts'
 
 const TYPE = 'firewall'
 const LOCK_TIMEOUT_MS = 30_000
@@ -103,11 +105,8 @@ export function missingInFirewall({ owner, addresses, options }: Omit<Opening, '
 }
 
 /** For GC: closes the firewall for a network's attachments that are not listed. @throws ErrorList with everything that could not be removed */
-export function collectFirewall(network: string, valid: readonly Omit<Owner, 'network'>[], context: PlanContext): void {
-  const errors = new Attempts()
-  const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-  for (const owner of bookOf(context.state).owners(network)) if (!stays(owner)) errors.try(() => closeFirewall(owner, [], context))
-  errors.finish(`Cannot collect the firewall's rules of network "${network}"`)
+export function collectFirewall(network: string, valid: readonly ValidAttachment[], context: PlanContext): void {
+  collectStale(bookOf(context.state), { network, valid, takeBack: (owner) => closeFirewall(owner, [], context) })
 }
 
 function closeLocked(owner: Owner, known: readonly IpAddress[], { state }: PlanContext): void {
@@ -158,7 +157,7 @@ function bookOf(state: StateFolder): AttachmentBook<FirewallRecord> {
 }
 
 function sourceOf(address: IpAddress): string {
-  return formatPrefix({ address, prefixLength: addressBits(address.family) })
+  return formatPrefix(singlePrefix(address))
 }
 
 function byFamily(addresses: readonly IpAddress[]): readonly (readonly [Family, readonly IpAddress[]])[] {

@@ -1,7 +1,7 @@
 /** A plugin that is another program: found in CNI_PATH, asked by environment and standard input. @see CNI spec 1.1.0, section 4 */
 import { statSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { isObject, parseJson, quote } from '../cni/json.ts'
+import { isObject, parseJson, parseJsonOrUndefined, quote } from '../cni/json.ts'
 import type { Environment } from '../cni/request.ts'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { type Outcome, startProgram } from '../sys/spawn.ts'
@@ -88,7 +88,7 @@ function runUnlessBusy(path: string, env: Record<string, string>, stdin: string)
 
 /** The error object is on standard output; a program that crashed has none there. */
 function failureOf(type: string, { status, stdout, stderr }: Outcome): TsnetError {
-  const error = parseOrUndefined(stdout)
+  const error = parseJsonOrUndefined(stdout)
   const code = isObject(error) && typeof error['code'] === 'number' && Number.isInteger(error['code']) ? error['code'] : CNI_CODE.internal
   const text = (key: string) => (isObject(error) && typeof error[key] === 'string' ? error[key] : '')
   const message = text('msg') || stderr.trim().split('\n')[0] || `It ended with status ${status}`
@@ -96,12 +96,4 @@ function failureOf(type: string, { status, stdout, stderr }: Outcome): TsnetErro
     cniCode: code,
     ...(text('details') !== '' && { details: text('details') }),
   })
-}
-
-function parseOrUndefined(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

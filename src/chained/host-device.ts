@@ -4,8 +4,18 @@
  */
 import { interfaceTaken } from '../bridge/veth.ts'
 import { quote } from '../cni/json.ts'
-import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
-import { addAddress, addRoute, changeLink, findLink, listAddresses, listLinks, listRoutes, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { CNI_CODE, TsnetError, unlessErrno } from '../error.ts'
+import {
+  addAddress,
+  addRoute,
+  changeLink,
+  findLink,
+  listAddresses,
+  listLinks,
+  listRoutes,
+  type ObservedLink,
+  requireLink,
+} from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Owner } from '../plan/owner.ts'
 import { openOwnNetns } from '../sys/netns.ts'
@@ -38,8 +48,7 @@ export function describeDevice({ ifname = '', ifalias = '', linkinfo, flags }: O
  */
 export function lendDevice({ host, container, netns, owner, undo }: DeviceSite, device: LentDevice): void {
   const { ifname } = owner
-  const index = findLink(host, device.name)?.index
-  if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the interface "${device.name}": it has vanished`)
+  const { index } = requireLink(host, device.name)
   if (findLink(container, ifname) !== undefined) throw interfaceTaken(ifname)
   const putBack = rememberSettings(host, index, device)
   undo.push(`interface "${device.name}"`, () => {
@@ -125,19 +134,12 @@ function rememberSettings(host: NetlinkSocket, index: number, { name, up }: Lent
     const back = findLink(host, name)?.index
     if (back === undefined || !up) return
     changeLink(host, `set "${name}" up`, { id: back, up: true })
-    for (const address of addresses) unlessThere(() => addAddress(host, `give "${name}" an address back`, { ...address, index: back }))
+    for (const address of addresses) unlessErrno(['EEXIST'], () => addAddress(host, `give "${name}" an address back`, { ...address, index: back }))
     for (const route of routes) {
-      unlessThere(() => addRoute(host, `give "${name}" a route back`, { ...route, attributes: { ...route.attributes, outputIndex: back } }))
+      unlessErrno(['EEXIST'], () =>
+        addRoute(host, `give "${name}" a route back`, { ...route, attributes: { ...route.attributes, outputIndex: back } }),
+      )
     }
-  }
-}
-
-/** An address that comes with others, or a route with an address. */
-function unlessThere(add: () => void): void {
-  try {
-    add()
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
   }
 }
 

@@ -5,8 +5,8 @@
  */
 import { type ChainRules, commentMatch, editTable, readTable } from '../nat/iptables/table-edit.ts'
 import type { Owner } from '../plan/owner.ts'
-import { addressBits, type Family, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
-import { formatChainName, formatComment, parseComment } from './chain-name.ts'
+import { type Family, formatPrefix, type IpPrefix, networkAddress, singlePrefix } from '../wire/ip-address.ts'
+import { formatChainName, formatComment, isMarkedByAnother, parseComment } from './chain-name.ts'
 
 const MULTICAST: Readonly<Record<Family, string>> = { 4: '224.0.0.0/4', 6: 'ff00::/8' }
 
@@ -33,7 +33,7 @@ export function addChain(family: Family, owner: Container, addresses: readonly I
   })
 }
 
-/** @param addresses Undefined stands for all that lead to the container's chain. */
+/** @param addresses Undefined stands for all of the container's that lead to its chain. */
 export function removeChain(family: Family, owner: Container, addresses: readonly IpPrefix[] | undefined): void {
   const { chain, jumps } = rulesOf(family, owner, addresses ?? [])
   const dropped = [`-F ${chain}`, `-X ${chain}`]
@@ -42,7 +42,7 @@ export function removeChain(family: Family, owner: Container, addresses: readonl
     ...blind,
     work: (chains) => {
       const present = jumpsTo(chain, chains)
-      const unwanted = addresses === undefined ? present : present.filter((rule) => jumps.includes(rule))
+      const unwanted = present.filter((rule) => (addresses === undefined ? !isMarkedByAnother(rule, owner) : jumps.includes(rule)))
       const drop = chains.has(chain) && unwanted.length === present.length
       return [...unwanted.map((rule) => `-D POSTROUTING ${rule}`), ...(drop ? dropped : [])]
     },
@@ -71,7 +71,7 @@ export function masqueradedContainers(family: Family, network: string): readonly
 function rulesOf(family: Family, { network, containerID }: Container, addresses: readonly IpPrefix[]) {
   const chain = formatChainName(network, containerID)
   const mark = commentMatch(formatComment(network, containerID))
-  const host = ({ address }: IpPrefix) => formatPrefix({ address, prefixLength: addressBits(family) })
+  const host = ({ address }: IpPrefix) => formatPrefix(singlePrefix(address))
   const subnets = new Set(addresses.map((prefix) => formatPrefix({ ...prefix, address: networkAddress(prefix) })))
   return {
     chain,

@@ -4,6 +4,7 @@
  * @see containernetworking/plugins pkg/ip/ipmasq_nftables_linux.go
  */
 import { createHash } from 'node:crypto'
+import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Owner } from '../plan/owner.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
 import { editNftTable, listNftRules, type NftRule, type NftTable, nftComment } from './nft-script.ts'
@@ -42,7 +43,7 @@ export function missingRules(owner: Owner, addresses: readonly IpPrefix[]): read
 }
 
 /** Removes the rules of every interface of a network but those that stay. */
-export function removeOtherRules(network: string, valid: readonly Omit<Owner, 'network'>[]): void {
+export function removeOtherRules(network: string, valid: readonly ValidAttachment[]): void {
   const stay = valid.map(({ containerID, ifname }) => markOf({ network, containerID, ifname }))
   editNftTable(TABLE, (rules) =>
     rules

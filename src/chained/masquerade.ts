@@ -1,4 +1,5 @@
 /** Packets of a container leave the host with the host's address, but not those to its own subnet: the reference plugins' `ipMasq`. */
+import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import { hasIptables } from '../nat/iptables/program.ts'
 import { Attempts } from '../plan/detach.ts'
 import type { Owner } from '../plan/owner.ts'
@@ -59,7 +60,7 @@ export function missingMasquerade({ owner, addresses, backend = defaultBackend()
  * For GC: removes what containers of a network have left behind that are not listed, also what another program has set up.
  * @throws ErrorList with everything that could not be removed
  */
-export function collectMasquerade(network: string, valid: readonly Omit<Owner, 'network'>[]): void {
+export function collectMasquerade(network: string, valid: readonly ValidAttachment[]): void {
   const errors = new Attempts()
   const stays = (id: string) => valid.some(({ containerID }) => containerID === id)
   for (const family of FAMILIES.filter(hasIptables)) {

@@ -4,7 +4,7 @@ import { ensureRoute } from '../bridge/route.ts'
 import { removeRoute } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { AF_INET, AF_INET6, RT_SCOPE_LINK } from '../wire/address.ts'
-import { addressBits, addressToBytes, formatPrefix, type IpAddress, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
+import { addressBits, addressToBytes, formatPrefix, type IpAddress, type IpPrefix, networkAddress, singlePrefix } from '../wire/ip-address.ts'
 import { RT_TABLE_MAIN } from '../wire/route.ts'
 
 /** @see include/uapi/linux/rtnetlink.h */
@@ -24,7 +24,7 @@ export function routeThroughHost(container: NetlinkSocket, index: number, hops: 
     const subnet = { address: networkAddress(address), prefixLength: address.prefixLength }
     const source = { source: address.address }
     dropSubnetRoute(container, index, subnet)
-    ensureRoute(container, index, { destination: single(gateway), ...source, ...(gateway.family === 4 && { scope: RT_SCOPE_LINK }) })
+    ensureRoute(container, index, { destination: singlePrefix(gateway), ...source, ...(gateway.family === 4 && { scope: RT_SCOPE_LINK }) })
     if (address.prefixLength < addressBits(gateway.family)) ensureRoute(container, index, { destination: subnet, gateway, ...source })
   }
 }
@@ -32,15 +32,10 @@ export function routeThroughHost(container: NetlinkSocket, index: number, hops: 
 /** @param index The host's end. */
 export function routeToContainer(host: NetlinkSocket, index: number, hops: readonly Hop[]): void {
   for (const { address, gateway } of hops) {
-    ensureAddress(host, index, single(gateway))
+    ensureAddress(host, index, singlePrefix(gateway))
     waitForAddress(host, gateway)
-    ensureRoute(host, index, { destination: single(address.address), ...(gateway.family === 4 && { scope: RT_SCOPE_HOST }) })
+    ensureRoute(host, index, { destination: singlePrefix(address.address), ...(gateway.family === 4 && { scope: RT_SCOPE_HOST }) })
   }
-}
-
-/** @returns The address with its whole length. */
-export function single(address: IpAddress): IpPrefix {
-  return { address, prefixLength: addressBits(address.family) }
 }
 
 /** The kernel made it with the address: by it the container would look for the subnet's others on the link, where they are not. */

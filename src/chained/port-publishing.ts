@@ -1,4 +1,5 @@
 /** Publishes the ports of one attachment by the rules of type portmap, withdraws them, and says what is missing. */
+import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
 import { hasIptables } from '../nat/iptables/program.ts'
 import { editTable, readTable } from '../nat/iptables/table-edit.ts'
@@ -15,6 +16,7 @@ import { bootId } from '../sys/boot.ts'
 import { findNetns, type Netns } from '../sys/netns.ts'
 import type { Family } from '../wire/ip-address.ts'
 import { AttachmentBook, type BookEntry } from './attachment-book.ts'
+import { collectStale } from './garbage.ts'
 import { routeLocalhostTo } from './localhost-route.ts'
 import { editNftTable, hasNft } from './nft-script.ts'
 import { exclusivePorts, familiesOf, type PortRecord, type PortRules, type PortRulesBackend, portsIn, recordOf, rulesFrom } from './port-rules.ts'
@@ -75,23 +77,28 @@ export function missingPorts(
 ) {
   const record = bookOf(state).read(owner)?.data
   // All of its ports may be another interface's.
-  if (record === undefined && siblingsOf(owner, state).length > 0) return []
+  if (record === undefined && bookOf(state).siblingsOf(owner).length > 0) return []
   const rules = record === undefined ? wished : rulesFrom(owner, record)
   return familiesOf(rules).flatMap((family) => PORT_WRITERS[record?.backend ?? backend].missing(family, rules))
 }
 
 /** For GC: withdraws the ports of a network's attachments that are not listed. @throws ErrorList with everything that could not be removed */
-export function collectPorts(network: string, valid: readonly Omit<Owner, 'network'>[], context: PlanContext): void {
+export function collectPorts(network: string, valid: readonly ValidAttachment[], context: PlanContext): void {
+  collectStale(bookOf(context.state), {
+    network,
+    valid,
+    takeBack: (owner) => withdrawPorts(owner, { ports: [], targets: [] }, context),
+    others: FAMILIES.filter(hasIptables).map((family) => () => collectContainers(family, network, valid)),
+  })
+}
+
+/** Also those of another program. */
+function collectContainers(family: Family, network: string, valid: readonly ValidAttachment[]): void {
   const errors = new Attempts()
-  const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-  const nothing = { ports: [], targets: [] }
-  for (const owner of bookOf(context.state).owners(network)) if (!stays(owner)) errors.try(() => withdrawPorts(owner, nothing, context))
-  for (const family of FAMILIES.filter(hasIptables)) {
-    const found = errors.try(() => publishingContainers(network, readTable(family, 'nat'))) ?? []
-    const stale = found.filter((id) => !valid.some(({ containerID }) => containerID === id))
-    for (const id of stale) errors.try(() => editTable(family, 'nat', { work: removeContainerLines(network, id) }))
-  }
-  errors.finish(`Cannot collect the published ports of network "${network}"`)
+  const found = publishingContainers(network, readTable(family, 'nat'))
+  const stale = found.filter((id) => !valid.some(({ containerID }) => containerID === id))
+  for (const id of stale) errors.try(() => editTable(family, 'nat', { work: removeContainerLines(network, id) }))
+  errors.finish(`Cannot withdraw the ports of containers of network "${network}"`)
 }
 
 /** @returns The rules with the ports that are the owner's now; its book says so already. */
@@ -150,7 +157,7 @@ function withdrawRecorded(
  * another container may have ports and addresses by now.
  */
 function withdrawUnrecorded(owner: Owner, { ports, targets }: Pick<PortRules, 'ports' | 'targets'>, state: StateFolder): void {
-  if (siblingsOf(owner, state).length > 0) return
+  if (bookOf(state).siblingsOf(owner).length > 0) return
   const errors = new Attempts()
   let found = 0
   const counted = (lines: readonly string[]) => {
@@ -186,16 +193,12 @@ function routeUnlessUnreachable(port: PublishedPort, undo: UndoStack): void {
 }
 
 function hasSiblings(owner: Owner, family: Family, state: StateFolder): boolean {
-  return siblingsOf(owner, state).some((sibling) => {
-    const record = bookOf(state).read(sibling)?.data
-    return record === undefined || familiesOf(rulesFrom(sibling, record)).includes(family)
-  })
-}
-
-function siblingsOf(owner: Owner, state: StateFolder): readonly Owner[] {
   return bookOf(state)
-    .owners(owner.network)
-    .filter(({ containerID, ifname }) => containerID === owner.containerID && ifname !== owner.ifname)
+    .siblingsOf(owner)
+    .some((sibling) => {
+      const record = bookOf(state).read(sibling)?.data
+      return record === undefined || familiesOf(rulesFrom(sibling, record)).includes(family)
+    })
 }
 
 function bookOf(state: StateFolder): AttachmentBook<PortRecord> {

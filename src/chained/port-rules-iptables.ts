@@ -5,8 +5,8 @@
  */
 import { type ChainRules, commentMatch } from '../nat/iptables/table-edit.ts'
 import type { PublishedPort } from '../nat/model.ts'
-import { addressBits, type Family, formatAddress, formatPrefix, type IpAddress, networkAddress, parseAddress } from '../wire/ip-address.ts'
-import { formatChainName, formatComment, parseComment } from './chain-name.ts'
+import { type Family, formatAddress, formatPrefix, type IpAddress, networkAddress, parseAddress, singlePrefix } from '../wire/ip-address.ts'
+import { formatChainName, formatComment, isMarkedByAnother, parseComment } from './chain-name.ts'
 import { type FoundPort, type PortRuleOptions, type PortRules, portsIn } from './port-rules.ts'
 
 const PUBLISHED = 'CNI-HOSTPORT-DNAT'
@@ -56,9 +56,11 @@ export function removePresentLines(family: Family, rules: PortRules, siblings: b
   ]
 }
 
-/** @returns Lines that remove a container's chain with all that leads to it. */
+/** @returns Lines that remove a container's chain with all that leads to it, unless that is another container's. */
 export function removeContainerLines(network: string, containerID: string): (chains: ChainRules) => readonly string[] {
-  return (chains) => removeChainLines(formatChainName(network, containerID, CHAIN_PREFIX), chains)
+  const chain = formatChainName(network, containerID, CHAIN_PREFIX)
+  const isOthers = (chains: ChainRules) => leadingTo(chain, chains).some((rule) => isMarkedByAnother(rule, { network, containerID }))
+  return (chains) => (isOthers(chains) ? [] : removeChainLines(chain, chains))
 }
 
 /** @returns The rules that should be there and are not, as text. */
@@ -172,5 +174,5 @@ function addition({ chain, spec, first }: Rule): string {
 }
 
 function host(address: IpAddress): string {
-  return formatPrefix({ address, prefixLength: addressBits(address.family) })
+  return formatPrefix(singlePrefix(address))
 }

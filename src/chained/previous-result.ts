@@ -10,6 +10,12 @@ export function requirePreviousResult({ prevResult, cniVersion, type }: RawConfi
   throw new TsnetError('TSNET_CONFIG', `Cannot work: type "${type}" needs the prevResult of a plugin before it`, { cniCode: CNI_CODE.invalidConfig })
 }
 
+/** @returns The same for CHECK, for which it is the result of the whole chain. @throws TsnetError TSNET_CONFIG, CNI code 7, when there is none */
+export function requireCheckedResult({ prevResult, cniVersion }: RawConfig): Result {
+  if (prevResult !== undefined) return parseResult(prevResult, cniVersion)
+  throw new TsnetError('TSNET_CONFIG', 'Cannot check: the configuration holds no prevResult', { cniCode: CNI_CODE.invalidConfig })
+}
+
 /** @returns The same where it is not needed: undefined when there is none, or none that can be read. */
 export function findPreviousResult({ prevResult, cniVersion }: RawConfig): Result | undefined {
   try {
@@ -20,8 +26,8 @@ export function findPreviousResult({ prevResult, cniVersion }: RawConfig): Resul
   }
 }
 
-/** @returns All addresses of a result. */
-export function addressesIn({ ips }: Result): readonly IpPrefix[] {
+/** @returns All addresses of a result, with their prefix lengths. */
+export function addressesIn({ ips }: Pick<Result, 'ips'>): readonly IpPrefix[] {
   return ips.flatMap(({ address }) => parsePrefix(address) ?? [])
 }
 
@@ -31,6 +37,6 @@ export function firstAddresses({ ips, interfaces }: Result, ifname: string): rea
     const link = index === undefined ? undefined : interfaces[index]
     return index === undefined || (link?.name === ifname && link.sandbox !== undefined)
   })
-  const prefixes = own.flatMap(({ address }) => parsePrefix(address) ?? [])
+  const prefixes = addressesIn({ ips: own })
   return ([4, 6] as const).flatMap((family) => prefixes.find(({ address }) => address.family === family) ?? [])
 }

@@ -12,6 +12,7 @@ const allowed = [
   ['-m', 'statistic', '--mode', 'random', '--probability', '0.5'],
   ['ip', 'saddr', '!=', '{', '10.0.0.0/8,', '192.0.2.1', '}'],
   ['iifname', '"eth0"'],
+  ['iifname', '"my-set"', 'ip6', 'saddr', 'fd00::1add', 'ip', 'saddr', '@my-set'],
   ['meta', 'mark', '0x1/0x1'],
 ]
 const refused = [
@@ -35,6 +36,9 @@ const refused = [
   ['ip', 'saddr', '$x'],
   ['iifname', '"eth0', 'x"'],
   ['meta', 'mark', 'SET', '1'],
+  ['tcp', 'dport', 'vmap', '{22:accept,23:drop}'],
+  ['meta', 'mark', '1accept'],
+  ['meta', 'mark', '0x1accept'],
   Array.from({ length: 65 }, () => '-f'),
 ]
 

@@ -1,5 +1,6 @@
 /** Conditions that an administrator wants in the rules of published ports, as words of iptables or of nft. Pure. */
 import { invalidField } from '../cni/json.ts'
+import { parseAddress, parsePrefix } from '../wire/ip-address.ts'
 
 export type ConditionLanguage = 'iptables' | 'nftables'
 
@@ -42,5 +43,9 @@ function isIptablesMatch(word: string): boolean {
 }
 
 function isNftMatch(word: string): boolean {
-  return NFT_WORD.test(word) && !FORBIDDEN_WORDS.includes(word.toLowerCase())
+  if (!NFT_WORD.test(word)) return false
+  if (word.startsWith('"') || parsePrefix(word) !== undefined || parseAddress(word) !== undefined) return true
+  // A map may be one word, {22:accept}, and nft ends a number where a letter comes: 1accept.
+  const parts = word.toLowerCase().split(/[^\w./-]+/)
+  return !parts.some((part) => FORBIDDEN_WORDS.includes(part.replace(/^.*\d|^[/-]+/, '')))
 }

@@ -1,5 +1,5 @@
 /** Routing by source in a container: a rule for each address of an interface, and a table with the interface's routes. */
-import { isErrno } from '../error.ts'
+import { unlessErrno } from '../error.ts'
 import {
   addFibRule,
   addRoute,
@@ -65,7 +65,7 @@ export function routeBySource(rt: NetlinkSocket, index: number, { addresses, tab
     }
   }
   for (const route of own) {
-    undo.push('route of the main table', () => unlessThere(() => addRoute(rt, 'add a route', inTable(route, RT_TABLE_MAIN, {}))))
+    undo.push('route of the main table', () => unlessErrno(['EEXIST'], () => addRoute(rt, 'add a route', inTable(route, RT_TABLE_MAIN, {}))))
     removeRoute(rt, 'delete a route of the main table', route)
   }
 }
@@ -128,12 +128,4 @@ function defaultRoute(index: number, gateway: IpAddress, table: number, hint: ob
   const attributes = { outputIndex: index, gateway: addressToBytes(gateway), ...hint, table }
   const family = gateway.family === 4 ? AF_INET : AF_INET6
   return { family, destinationLength: 0, table, protocol: RTPROT_BOOT, scope: RT_SCOPE_UNIVERSE, type: RTN_UNICAST, attributes }
-}
-
-function unlessThere(add: () => void): void {
-  try {
-    add()
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
-  }
 }

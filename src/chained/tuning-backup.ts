@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import type { LinkSettings } from '../bridge/link-settings.ts'
-import { isObject } from '../cni/json.ts'
+import { isObject, parseJsonOrUndefined } from '../cni/json.ts'
 import type { Owner } from '../plan/owner.ts'
 import { readWhole, removeFile, writeWhole } from '../plan/state-folder.ts'
 
@@ -19,7 +19,7 @@ export function writeBackup(path: string, before: LinkSettings): void {
 
 /** @returns undefined when there is none, or none that can be read. */
 export function readBackup(path: string): LinkSettings | undefined {
-  const value = parseOrUndefined(readWhole(path))
+  const value = parseJsonOrUndefined(readWhole(path))
   if (!isObject(value)) return undefined
   const { mac, mtu, promisc, allmulti, txQLen } = value
   return {
@@ -33,12 +33,4 @@ export function readBackup(path: string): LinkSettings | undefined {
 
 export function removeBackup(path: string): void {
   removeFile(path)
-}
-
-function parseOrUndefined(text: string | undefined): unknown {
-  try {
-    return text === undefined ? undefined : JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

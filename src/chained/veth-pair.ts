@@ -3,8 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { macToText, randomMac } from '../bridge/mac.ts'
 import { createVeth, type VethOptions } from '../bridge/veth.ts'
 import { isErrno } from '../error.ts'
-import { deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { deleteLink, findLink, findNetnsId, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { Netns } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
 
 const NAME_TRIES = 10
@@ -55,8 +56,15 @@ export function deleteHostEnd(host: NetlinkSocket, end: HostEnd): boolean {
   return link !== undefined && deleteLink(host, link.index)
 }
 
-/** @returns The other end of a pair, if that is in the namespace of `there`: numbers of links are those of each namespace. */
-export function findPeer(there: NetlinkSocket, link: ObservedLink): ObservedLink | undefined {
-  const peer = link.linkIndex === undefined ? undefined : findLink(there, link.linkIndex)
-  return peer?.linkinfo?.kind === 'veth' && peer.linkIndex === link.index ? peer : undefined
+/**
+ * Numbers of links are those of each namespace, and what has the right ones may be the end of another pair: the end that is found must lead to
+ * the namespace of the first, too.
+ * @param netns Where the link is; absent: in the namespace of `there`.
+ * @returns The other end of a veth pair, if that is in the namespace of `there`
+ */
+export function findPeer(there: NetlinkSocket, link: ObservedLink, netns?: Netns): ObservedLink | undefined {
+  if (link.linkinfo?.kind !== 'veth' || link.linkIndex === undefined) return undefined
+  const peer = findLink(there, link.linkIndex)
+  if (peer?.linkinfo?.kind !== 'veth' || peer.linkIndex !== link.index) return undefined
+  return peer.linkNetnsId === (netns && findNetnsId(there, netns.fd)) ? peer : undefined
 }

@@ -3,7 +3,7 @@
 import { randomMac } from '../bridge/mac.ts'
 import { portsOfVlan, setPortVlans } from '../bridge/port-vlans.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { changeLink, deleteLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { changeLink, deleteLink, findLink, type ObservedLink, requireLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
 import type { UndoStack } from '../plan/undo.ts'
@@ -39,12 +39,10 @@ export function ensureVlanGateway(host: NetlinkSocket, gateway: VlanGateway, { b
   using own = openOwnNetns()
   const wish = { ifname: name, netnsFd: own.fd, bridgeIndex: bridge.index, mac: randomMac(), ...(bridge.mtu !== undefined && { mtu: bridge.mtu }) }
   const end = createPair({ host, container: host }, wish, () => {})
-  setPortVlans(host, indexOf(host, end.name), { native: gateway.vlan, tagged: [], keepDefault })
+  setPortVlans(host, requireLink(host, end.name).index, { native: gateway.vlan, tagged: [], keepDefault })
   for (const key of ['accept_ra', 'accept_dad']) ensureSysctl(`net/ipv6/conf/${name}/${key}`, '0')
   changeLink(host, `set "${name}" up`, { id: name, up: true })
-  const made = findLink(host, name)
-  if (made === undefined) throw vanished(name)
-  return made
+  return requireLink(host, name)
 }
 
 /** Deletes the interface when no other port has the VLAN any more. Only one that is made as ours are. */
@@ -52,7 +50,7 @@ export function dropUnusedVlanGateway(host: NetlinkSocket, gateway: VlanGateway,
   using _lock = lockBridges(state)
   const bridge = findLink(host, gateway.bridge)
   const link = findLink(host, nameOf(gateway))
-  const port = link?.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const port = link && findPeer(host, link)
   if (link === undefined || bridge === undefined || port?.master !== bridge.index) return
   const isOther = (index: number) => index !== port.index && findLink(host, index)?.master === bridge.index
   if (!portsOfVlan(host, gateway.vlan).some(isOther)) deleteLink(host, link.index)
@@ -66,14 +64,4 @@ export function nameOf({ bridge, vlan }: VlanGateway): string {
     cniCode: CNI_CODE.invalidConfig,
     hint: 'Give a shorter name as "bridge"',
   })
-}
-
-function indexOf(host: NetlinkSocket, name: string): number {
-  const index = findLink(host, name)?.index
-  if (index === undefined) throw vanished(name)
-  return index
-}
-
-function vanished(name: string): TsnetError {
-  return new TsnetError('TSNET_LINK', `Cannot find the interface "${name}": it has vanished`)
 }

@@ -1,7 +1,17 @@
 /** A virtual router in a container: interfaces that are its members have a routing table of their own. @see Documentation/networking/vrf.rst */
 import { ensureFirstRoute, type RouteOptions, routesOf } from '../bridge/route.ts'
-import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
-import { addAddress, changeLink, createLink, deleteLink, findLink, listAddresses, listLinks, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { CNI_CODE, isErrno, TsnetError, unlessErrno } from '../error.ts'
+import {
+  addAddress,
+  changeLink,
+  createLink,
+  deleteLink,
+  findLink,
+  listAddresses,
+  listLinks,
+  type ObservedLink,
+  requireLink,
+} from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
@@ -33,9 +43,7 @@ export function createVrf(rt: NetlinkSocket, name: string, table = firstUnusedTa
       cause,
     })
   }
-  const vrf = findVrf(rt, name)
-  if (vrf === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the VRF "${name}": it has vanished`)
-  return vrf
+  return requireLink(rt, name)
 }
 
 /**
@@ -56,7 +64,7 @@ export function enslave(rt: NetlinkSocket, netns: Netns, { name, vrf }: { readon
   within(netns, () => void ensureSysctl(`net/ipv6/conf/${name}/keep_addr_on_down`, '1'))
   changeLink(rt, `make "${name}" a member of "${vrf.ifname}"`, { id: name, link: { master: vrf.index } })
   for (const address of addresses) {
-    unlessThere(() => addAddress(rt, `add an address to "${name}" again`, { ...address, flags: 0, unknown: [] }))
+    unlessErrno(['EEXIST'], () => addAddress(rt, `add an address to "${name}" again`, { ...address, flags: 0, unknown: [] }))
   }
   for (const route of [...routes].reverse()) ensureFirstRoute(rt, link.index, { ...route, table: tableOf(vrf) })
 }
@@ -85,12 +93,4 @@ function firstUnusedTable(rt: NetlinkSocket): number {
 /** What the kernel makes of an address by itself comes back by itself. */
 function isGlobal({ gateway, destination }: RouteOptions): boolean {
   return gateway !== undefined || destination.prefixLength === 0
-}
-
-function unlessThere(add: () => void): void {
-  try {
-    add()
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
-  }
 }

@@ -33,6 +33,15 @@ export function parseJson(text: string, what = 'the network configuration'): unk
   }
 }
 
+/** @returns The value that the text stands for; undefined for no text, and for one that is not JSON. */
+export function parseJsonOrUndefined(text: string | undefined): unknown {
+  try {
+    return text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** @returns Whether the value is a JSON object: no array, no null. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,5 +1,5 @@
 /** The capability portMappings: which ports of the host lead to the container. */
-import { addressBits, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { type IpAddress, type IpPrefix, parseAddress, parsePrefix, singlePrefix } from '../wire/ip-address.ts'
 import { invalidField, type JsonObject, optionalArray, optionalInteger, optionalObjects, optionalString, present } from './json.ts'
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'
@@ -82,5 +82,5 @@ function allow(mapping: JsonObject, path: string): readonly IpPrefix[] | undefin
 
 function parseAllowed(text: string): IpPrefix | undefined {
   const address = parseAddress(text)
-  return address === undefined ? parsePrefix(text) : { address, prefixLength: addressBits(address.family) }
+  return address === undefined ? parsePrefix(text) : singlePrefix(address)
 }

@@ -25,6 +25,11 @@ export function parseValidAttachments(raw: JsonObject): readonly ValidAttachment
   return undefined
 }
 
+/** @param valid What parseValidAttachments() returns. @returns Whether an attachment of the network that GC is about is one that stays */
+export function isListed(valid: readonly ValidAttachment[], { containerID, ifname }: ValidAttachment): boolean {
+  return valid.some((other) => other.containerID === containerID && other.ifname === ifname)
+}
+
 function text(entry: JsonObject, key: string, path: string): string {
   const value = optionalString(entry, key, path)
   if (!value) throw invalidField(path + key, value ?? '', 'a name')

@@ -44,6 +44,7 @@ test('parseRequest() refuses names that lead elsewhere, and everything half', ()
   ]) {
     assert.throws(() => parseRequest({ ...json, ...change }), TsnetError, JSON.stringify(change).slice(0, 80))
   }
+  assert.throws(() => parseRequest({ command: 'collect', network: 'lan' }), /lists no attachments/)
   for (const nothing of [null, [], 'x', 1, {}]) assert.throws(() => parseRequest(nothing), TsnetError)
 })
 

@@ -80,7 +80,7 @@ export function parseRequest(json: unknown): Request {
     case 'check':
       return { command, owner: parseOwner(json) }
     case 'collect':
-      return { command, network: parseNetwork(json), valid: parseValidAttachments(json) ?? [] }
+      return { command, network: parseNetwork(json), valid: parseValid(json) }
     case 'status':
       return { command }
     default:
@@ -140,6 +140,13 @@ function parseNetwork(json: JsonObject): string {
   const network = optionalString(json, 'network') ?? ''
   checkNetworkName(network)
   return network
+}
+
+/** Who names no list has not said that nothing is alive. */
+function parseValid(json: JsonObject): readonly ValidAttachment[] {
+  const valid = parseValidAttachments(json)
+  if (valid === undefined) throw protocolError('its request lists no attachments')
+  return valid
 }
 
 function code(json: JsonObject): number {

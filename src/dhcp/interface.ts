@@ -1,5 +1,5 @@
 /** The interface that a lease is for, in its container's namespace, which nothing here keeps alive: neither may be there any more. */
-import { isErrno, TsnetError } from '../error.ts'
+import { TsnetError, unlessErrno } from '../error.ts'
 import { addAddress, addRoute, changeLink, findLink, listAddresses, listRoutes, openRtnetlink, removeAddress } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { findNetns, type Netns, within } from '../sys/netns.ts'
@@ -75,10 +75,12 @@ export function withdrawAddress(name: InterfaceName, { address, prefixLength }: 
 export function restoreAddress(name: InterfaceName, { address, routes }: Withdrawn): void {
   inside(name, (rt, { index }) => {
     const own = address === undefined ? undefined : decodeAddress(Buffer.from(address, 'base64'))
-    if (own !== undefined) unlessThere(() => addAddress(rt, `restore the address of "${name.ifname}"`, { ...own, index }))
+    if (own !== undefined) unlessErrno(['EEXIST'], () => addAddress(rt, `restore the address of "${name.ifname}"`, { ...own, index }))
     for (const text of routes) {
       const route = decodeRoute(Buffer.from(text, 'base64'))
-      unlessThere(() => addRoute(rt, `restore a route of "${name.ifname}"`, { ...route, attributes: { ...route.attributes, outputIndex: index } }))
+      unlessErrno(['EEXIST'], () =>
+        addRoute(rt, `restore a route of "${name.ifname}"`, { ...route, attributes: { ...route.attributes, outputIndex: index } }),
+      )
     }
   })
 }
@@ -102,12 +104,4 @@ function written(write: (writer: ByteWriter) => void): string {
   const writer = new ByteWriter()
   write(writer)
   return writer.view().toString('base64')
-}
-
-function unlessThere(add: () => void): void {
-  try {
-    add()
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
-  }
 }

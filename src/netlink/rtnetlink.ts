@@ -1,6 +1,6 @@
 /** The verbs of rtnetlink on links, addresses, routes and policy rules: kernel words, one request each. @see rtnetlink(7) */
 import { constants } from 'node:os'
-import { isErrno } from '../error.ts'
+import { TsnetError, unlessErrno } from '../error.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
@@ -18,6 +18,7 @@ import {
   RTM_NEWLINK,
 } from '../wire/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../wire/netlink-message.ts'
+import { decodeNetnsId, encodeNetnsId, NETNSA_NSID_NOT_ASSIGNED, RTM_GETNSID } from '../wire/netns-id.ts'
 import { decodeRoute, encodeRoute, type Route, type RouteHeader, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_LOCAL } from '../wire/route.ts'
 import { NETLINK_ROUTE, NetlinkSocket, type Request } from './socket.ts'
 
@@ -50,6 +51,13 @@ export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefine
   return rt.find({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body }, constants.errno.ENODEV, (m) => decodeLink(m.body))
 }
 
+/** @returns A link that was there a moment ago. @throws TsnetError TSNET_LINK when it is not any more */
+export function requireLink(rt: NetlinkSocket, name: string): ObservedLink {
+  const link = findLink(rt, name)
+  if (link === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the interface "${name}": it has vanished`)
+  return link
+}
+
 export function listLinks(rt: NetlinkSocket): readonly ObservedLink[] {
   return rt.dump(
     { operation: 'list the links', type: RTM_GETLINK, body: (w) => encodeLink(w, header(0), { extMask: RTEXT_FILTER_SKIP_STATS }) },
@@ -80,7 +88,7 @@ export function changeLink(rt: NetlinkSocket, operation: string, change: LinkCha
 
 /** @returns Whether there was such a link. */
 export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
-  return unlessGone(['ENODEV'], () =>
+  return unlessErrno(['ENODEV'], () =>
     rt.execute({ operation: `delete the link ${quote(id)}`, type: RTM_DELLINK, body: (w) => encodeLink(w, header(id), named(id)) }),
   )
 }
@@ -127,9 +135,16 @@ export function addAddress(rt: NetlinkSocket, operation: string, address: Observ
 /** @returns Whether the link had the address. */
 export function removeAddress(rt: NetlinkSocket, operation: string, address: ObservedAddress): boolean {
   const { family, prefixLength, flags, scope, index, ...attributes } = address
-  return unlessGone(['EADDRNOTAVAIL', 'ENODEV'], () =>
+  return unlessErrno(['EADDRNOTAVAIL', 'ENODEV'], () =>
     rt.execute({ operation, type: RTM_DELADDR, body: (w) => encodeAddress(w, { family, prefixLength, flags, scope, index }, attributes) }),
   )
+}
+
+/** @param fd Of a namespace. @returns The number by which the socket's namespace knows it, as links have it; undefined for one that it does not know, such as itself */
+export function findNetnsId(rt: NetlinkSocket, fd: number): number | undefined {
+  const request = { operation: 'look up the number of a namespace', type: RTM_GETNSID, body: (w: ByteWriter) => encodeNetnsId(w, { fd }) }
+  const id = rt.find(request, -1, (m) => decodeNetnsId(m.body).id)
+  return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id
 }
 
 /** @param family AF_INET or AF_INET6. @returns The routes of every table. */
@@ -165,7 +180,7 @@ export function replaceRoute(rt: NetlinkSocket, operation: string, route: RouteH
 
 /** @returns Whether there was such a route. */
 export function removeRoute(rt: NetlinkSocket, operation: string, route: RouteHeader & { readonly attributes: Route }): boolean {
-  return unlessGone(['ESRCH', 'ENODEV'], () => rt.execute({ operation, type: RTM_DELROUTE, body: (w) => encodeRoute(w, route, route.attributes) }))
+  return unlessErrno(['ESRCH', 'ENODEV'], () => rt.execute({ operation, type: RTM_DELROUTE, body: (w) => encodeRoute(w, route, route.attributes) }))
 }
 
 /** @param family AF_INET or AF_INET6. */
@@ -181,7 +196,7 @@ export function addFibRule(rt: NetlinkSocket, operation: string, rule: ObservedF
 
 /** @returns Whether there was such a rule. */
 export function removeFibRule(rt: NetlinkSocket, operation: string, rule: ObservedFibRule): boolean {
-  return unlessGone(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
+  return unlessErrno(['ENOENT'], () => rt.execute({ operation, type: RTM_DELRULE, body: (w) => encodeFibRule(w, rule, rule.attributes) }))
 }
 
 function routeTo(family: number, destination: Uint8Array): Request {
@@ -199,14 +214,4 @@ function named(id: LinkId): Link {
 
 function quote(id: LinkId): string {
   return typeof id === 'number' ? `with index ${id}` : `"${id}"`
-}
-
-function unlessGone(names: readonly string[], act: () => void): boolean {
-  try {
-    act()
-    return true
-  } catch (error) {
-    if (isErrno(error, ...names)) return false
-    throw error
-  }
 }

@@ -3,6 +3,7 @@ import { macToText } from '../bridge/mac.ts'
 import {
   createDetour,
   deleteDetour,
+  findDetour,
   leaveDetour,
   limitIngress,
   missingEgressLimit,
@@ -13,18 +14,22 @@ import {
 import { AttachmentBook } from '../chained/attachment-book.ts'
 import { formatLinkName } from '../chained/chain-name.ts'
 import { openContainerNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { findPreviousResult, requirePreviousResult } from '../chained/previous-result.ts'
+import { findPeer } from '../chained/veth-pair.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { TsnetError } from '../error.ts'
 import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
-import { within } from '../sys/netns.ts'
+import { type Netns, within } from '../sys/netns.ts'
 import { parseBandwidth } from './bandwidth-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseProblems } from './check-failure.ts'
+import { NOTHING } from './device-result.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 
 interface Remembered {
   /** The ifb link. */
@@ -43,7 +48,7 @@ export const bandwidth: Plugin = {
     using netns = openContainerNetns(environment, context)
     using host = openRtnetlink()
     using undo = new UndoStack(context.warn)
-    const port = within(netns, () => hostEnd(host, environment.ifname))
+    const port = hostEnd(host, netns, environment.ifname)
     if (limits.ingress !== undefined) {
       limitIngress(host, port.index, limits.ingress)
       undo.push('limit to what is received', () => unlimitIngress(host, port.index))
@@ -53,10 +58,10 @@ export const bandwidth: Plugin = {
       return previous
     }
     const name = chooseIfb(host, owner, context)
-    undo.push('remembered ifb link', () => bookOf(context).remove(owner))
+    undo.push('remembered ifb link', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { ifb: name })
-    undo.push('limit to what is sent', () => deleteDetour(host, name))
     createDetour(host, { name, mtu: port.mtu ?? 0 }, limits.egress)
+    undo.push('limit to what is sent', () => deleteDetour(host, name))
     takeDetour(host, port.index, name)
     undo.push('detour', () => leaveDetour(host, port.index))
     const result = withIfb(previous, host, name)
@@ -73,54 +78,33 @@ export const bandwidth: Plugin = {
     requirePreviousResult(config)
     using netns = openContainerNetns(environment, context)
     using host = openRtnetlink()
-    const { index } = within(netns, () => hostEnd(host, environment.ifname))
+    const { index } = hostEnd(host, netns, environment.ifname)
     const name = bookOf(context).read(ownerOf(request))?.data.ifb ?? ifbName(ownerOf(request))
     const missing = [
       ...(ingress === undefined ? [] : missingIngressLimit(host, index, ingress)),
       ...(egress === undefined ? [] : missingEgressLimit(host, { index, name }, egress)),
     ]
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The bandwidth of "${environment.ifname}" is not limited as configured: ${missing.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseProblems(`The bandwidth of "${environment.ifname}" is not limited as configured`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
     if (valid === undefined) return
-    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-    const errors: unknown[] = []
     using host = openRtnetlink()
-    for (const owner of bookOf(context)
-      .owners(config.name)
-      .filter((one) => !isValid(one))) {
-      try {
-        remove(host, owner, context)
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw new ErrorList('Cannot collect all limits of bandwidth', errors)
+    collectStale(bookOf(context), { network: config.name, valid, takeBack: (owner) => remove(host, owner, context) })
   },
   status: ({ config }) => void parseBandwidth(config),
 }
-
-const NOTHING: Result = { interfaces: [], ips: [], routes: [], dns: {} }
 
 function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'bandwidth')
 }
 
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
-}
-
-/** Runs inside the container's namespace. @returns The other end of the veth pair, which is on the host */
-function hostEnd(host: NetlinkSocket, ifname: string): ObservedLink {
-  using rt = openRtnetlink()
+/** @returns The other end of the container's veth pair, which is on the host */
+function hostEnd(host: NetlinkSocket, netns: Netns, ifname: string): ObservedLink {
+  using rt = within(netns, openRtnetlink)
   const link = findLink(rt, ifname)
-  const peer = link?.linkinfo?.kind === 'veth' && link.linkIndex !== undefined ? findLink(host, link.linkIndex) : undefined
-  if (peer?.linkinfo?.kind === 'veth' && peer.linkIndex === link?.index) return peer
+  const peer = link && findPeer(host, link, netns)
+  if (peer !== undefined) return peer
   throw new TsnetError('TSNET_LINK', `Cannot limit the bandwidth of "${ifname}": it is not the end of a veth pair whose other end is on this host`, {
     hint: 'Put bandwidth behind a plugin that makes a veth pair: bridge, ptp or tsnet',
   })
@@ -139,15 +123,23 @@ function ifbName({ network, containerID }: Owner): string {
 
 function siblingHas(owner: Owner, name: string, context: PlanContext): boolean {
   const book = bookOf(context)
-  const siblings = book.owners(owner.network).filter(({ containerID, ifname }) => containerID === owner.containerID && ifname !== owner.ifname)
-  return siblings.some((sibling) => book.read(sibling)?.data.ifb === name)
+  return book.siblingsOf(owner).some((sibling) => book.read(sibling)?.data.ifb === name)
 }
 
-/** What limits the host's end goes with it. Without an entry it was the reference plugin that made the link, unless a sibling's is called so. */
+/** What limits the host's end goes with it. Without an entry it was the reference plugin that made the link, unless somebody else's is called so. */
 function remove(host: NetlinkSocket, owner: Owner, context: PlanContext): void {
-  const name = bookOf(context).read(owner)?.data.ifb ?? ifbName(owner)
-  if (!siblingHas(owner, name, context)) deleteDetour(host, name)
-  bookOf(context).remove(owner)
+  const book = bookOf(context)
+  const recorded = book.read(owner)?.data.ifb
+  const name = recorded ?? ifbName(owner)
+  const isOthers = () => (recorded === undefined ? anybodyHas(name, context) : siblingHas(owner, name, context))
+  if (findDetour(host, name) !== undefined && !isOthers()) deleteDetour(host, name)
+  book.remove(owner)
+}
+
+/** The name is that of network and container id written one after the other: another network may come to the same. */
+function anybodyHas(name: string, context: PlanContext): boolean {
+  const book = bookOf(context)
+  return book.networks().some((network) => book.owners(network).some((other) => book.read(other)?.data.ifb === name))
 }
 
 function withIfb(result: Result, host: NetlinkSocket, name: string): Result {

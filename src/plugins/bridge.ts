@@ -5,13 +5,14 @@ import { setPortVlans } from '../bridge/port-vlans.ts'
 import { ensureBridge, ensureGatewayAddresses, ensurePromiscuous, lockBridges, noVlanFiltering } from '../chained/bridge-device.ts'
 import { configureLink } from '../chained/container-link.ts'
 import { ensureForwarding } from '../chained/forwarding.ts'
+import { addressesIn } from '../chained/previous-result.ts'
 import type { HostEnd } from '../chained/veth-pair.ts'
 import { dropUnusedVlanGateway, ensureVlanGateway } from '../chained/vlan-gateway.ts'
 import { field } from '../cni/json.ts'
 import type { Result } from '../cni/result.ts'
 import { isErrno, TsnetError } from '../error.ts'
 import { setUpSpoofCheck, tearDownSpoofCheck } from '../nat/spoof-check.ts'
-import { changeLink, findLink, type ObservedLink } from '../netlink/rtnetlink.ts'
+import { changeLink, findLink, type ObservedLink, requireLink } from '../netlink/rtnetlink.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
@@ -30,7 +31,6 @@ import {
   ETHERNET_MTU,
   lease,
   masquerade,
-  prefixesOf,
   tellable,
   type VethSite,
   type VethType,
@@ -115,8 +115,7 @@ function setUpPort(
   const { hairpin, isolated } = config
   if (hairpin || isolated) setBridgePort(host, end.name, { ...(hairpin && { hairpin: 1 }), ...(isolated && { isolated: 1 }) })
   if (hasVlans(config)) {
-    const index = findLink(host, end.name)?.index
-    if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${end.name}": it has vanished`)
+    const { index } = requireLink(host, end.name)
     explained(() => setPortVlans(host, index, vlansOf(config)))
   }
   if (!config.spoofCheck) return
@@ -152,7 +151,7 @@ function changeShared(
   if (isGateway && leased !== undefined)
     ensureForwarding(
       host,
-      prefixesOf(leased).map(({ address }) => address.family),
+      addressesIn(leased).map(({ address }) => address.family),
     )
   undo.commit()
 }

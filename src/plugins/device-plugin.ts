@@ -3,6 +3,8 @@ import { AttachmentBook, type BookEntry } from '../chained/attachment-book.ts'
 import { type ContainerLink, configureLink } from '../chained/container-link.ts'
 import { findContainerNetns, openContainerNetns, openRememberedNetns } from '../chained/container-netns.ts'
 import { differences } from '../chained/device-check.ts'
+import { collectStale } from '../chained/garbage.ts'
+import { requireCheckedResult } from '../chained/previous-result.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
@@ -12,10 +14,11 @@ import { Attempts } from '../plan/detach.ts'
 import { type Owner, ownerText } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
+import { refuseProblems } from './check-failure.ts'
 import { describeLink, NOTHING, previousOf, resultOf } from './device-result.ts'
 import type { DeviceType } from './device-type.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { refuseResident } from './resident.ts'
 
 /** What the book of a type holds. */
@@ -60,7 +63,7 @@ function add<C, D>(type: DeviceType<C, D>, request: PluginRequest): Result {
   book.write(owner, netns, memory)
   const linkless = type.isLinkless?.(config) ?? false
   if (!linkless) type.make(config, device, { owner, host, container, netns, undo })
-  const leased = given ?? lease(ipam, undo)
+  const leased = given ?? (ipam === undefined ? NOTHING : leaseFrom(ipam, undo))
   if (leased.ips.some(({ gateway }) => gateway?.includes(':'))) refuseResident(context, 'the detection of duplicate IPv6 addresses')
   if (!linkless) bringUp({ rt: container, netns, name: owner.ifname }, leased)
   const own = linkless ? undefined : { ...describeLink(container, owner.ifname), ...type.describe?.(config), sandbox: netns.path }
@@ -87,9 +90,7 @@ function clearFormer<C, D>(
       hint: 'Delete the attachment first, or give another interface name',
     })
   }
-  const attempts = new Attempts()
-  takeBack(type, request, { owner, entry, netns: former, ipam, attempts })
-  attempts.finish(`Cannot take back the former "${ownerText(owner)}"`)
+  takeBack(type, request, { owner, entry, netns: former, ipam })
 }
 
 function del<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
@@ -97,9 +98,7 @@ function del<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
   const owner = ownerOf(request)
   const entry = bookOf(type, request).read(owner)
   using netns = findContainerNetns(request.environment, request.context, entry)
-  const attempts = new Attempts()
-  takeBack(type, request, { owner, entry, netns, ipam, attempts })
-  attempts.finish(`Cannot delete "${ownerText(owner)}"`)
+  takeBack(type, request, { owner, entry, netns, ipam })
 }
 
 interface Taken<D> {
@@ -107,11 +106,11 @@ interface Taken<D> {
   readonly entry: BookEntry<Memory<D>> | undefined
   readonly netns: Netns | undefined
   readonly ipam: Ipam | undefined
-  readonly attempts: Attempts
 }
 
-/** First the addresses, since a DHCP server is told by the interface itself; the memory goes last. */
-function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner, entry, netns, ipam, attempts }: Taken<D>): void {
+/** First the addresses, since a DHCP server is told by the interface itself; the memory goes last. @throws ErrorList with all that went wrong */
+function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner, entry, netns, ipam }: Taken<D>): void {
+  const attempts = new Attempts()
   const unmake = () => {
     using host = openRtnetlink()
     using container = netns && within(netns, openRtnetlink)
@@ -125,11 +124,11 @@ function takeBack<C, D>(type: DeviceType<C, D>, request: PluginRequest, { owner,
   }
   const done = [attempts.try(release), attempts.try(unmake)]
   if (done.every(Boolean)) attempts.try(() => bookOf(type, request).remove(owner))
+  attempts.finish(`Cannot delete "${ownerText(owner)}"`)
 }
 
 function check<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
-  const expected = previousOf(request)
-  if (expected === undefined) throw invalid('Cannot check: the configuration holds no prevResult')
+  const expected = requireCheckedResult(request.config)
   const { ipam } = addressing(type, request)
   const config = type.parse(request)
   if (type.isLinkless?.(config) !== true) checkLink(type, { config, request, expected })
@@ -148,8 +147,7 @@ function checkLink<C, D>(type: DeviceType<C, D>, about: { readonly config: C; re
     link === undefined
       ? ['it does not exist']
       : [...type.check(config, { link, host, container, memory }), ...differences({ rt: container, netns, name }, expected, link)]
-  if (wrong.length === 0) return
-  throw new TsnetError('TSNET_CHECK', `The interface "${name}" is not as ADD made it: ${wrong.join('; ')}`, { cniCode: CNI_CODE.checkFailed })
+  refuseProblems(`The interface "${name}" is not as ADD made it`, wrong)
 }
 
 function gc<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
@@ -158,16 +156,13 @@ function gc<C, D>(type: DeviceType<C, D>, request: PluginRequest): void {
   if (valid === undefined) return
   const ipam = ipamOf(request)
   const book = bookOf(type, request)
-  const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-  const attempts = new Attempts()
-  for (const owner of book.owners(request.config.name).filter((owner) => !stays(owner))) {
+  const forget = (owner: Owner) => {
     const entry = book.read(owner)
     using netns = entry && openRememberedNetns(entry)
-    const environment = { ...request.environment, command: 'DEL', ...owner, netns: entry?.netns.path ?? '' } as const
-    takeBack(type, request, { owner, entry, netns, ipam: ipamOf({ ...request, environment }), attempts })
+    const environment = { ...request.environment, command: 'DEL', ...owner, netns: netns?.path ?? '' } as const
+    takeBack(type, request, { owner, entry, netns, ipam: ipamOf({ ...request, environment }) })
   }
-  attempts.try(() => ipam?.gc())
-  attempts.finish(`Cannot collect the garbage of network "${request.config.name}"`)
+  collectStale(book, { network: request.config.name, valid, takeBack: forget, others: [() => ipam?.gc()] })
 }
 
 interface Addressing {
@@ -185,14 +180,6 @@ function addressing<C, D>(type: DeviceType<C, D>, request: PluginRequest): Addre
   throw invalid(`Invalid "ipam": a configuration of type "${type.type}" has to name an IPAM plugin`)
 }
 
-function lease(ipam: Ipam | undefined, undo: UndoStack): Result {
-  if (ipam === undefined) return NOTHING
-  const leased = ipam.add()
-  undo.push('addresses', () => ipam.del())
-  if (leased.ips.length > 0) return leased
-  throw new TsnetError('TSNET_DELEGATE', 'IPAM plugin returned missing IP config')
-}
-
 function bringUp(link: ContainerLink, leased: Result): void {
   if (leased.ips.length > 0) configureLink(link, leased)
   else changeLink(link.rt, `set "${link.name}" up`, { id: link.name, up: true })
@@ -200,10 +187,6 @@ function bringUp(link: ContainerLink, leased: Result): void {
 
 function bookOf<C, D>({ type }: DeviceType<C, D>, { context }: PluginRequest): AttachmentBook<Memory<D>> {
   return new AttachmentBook(context.state, type)
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 function invalid(message: string): TsnetError {

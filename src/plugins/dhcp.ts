@@ -6,10 +6,10 @@ import type { DhcpLease } from '../dhcp/lease.ts'
 import { askDaemon } from '../dhcp-daemon/ask.ts'
 import type { Held } from '../dhcp-daemon/protocol.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
-import { type Owner, ownerText } from '../plan/owner.ts'
+import { ownerText } from '../plan/owner.ts'
 import { RT_SCOPE_LINK } from '../wire/address.ts'
 import { type DhcpConfig, parseDhcpConfig, parseSocketPath } from './dhcp-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { refuseResident } from './resident.ts'
 
 const EVERYWHERE = '0.0.0.0/0'
@@ -95,8 +95,4 @@ function patient(request: PluginRequest): PluginRequest {
 function required(held: Held | undefined): Held {
   if (held === undefined) throw new TsnetError('TSNET_PROTOCOL', 'Cannot understand the DHCP daemon: its answer names no lease')
   return held
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }

@@ -4,13 +4,12 @@ import { closeFirewall, collectFirewall, isInFirewalld, missingInFirewall, openF
 import { addressesIn, findPreviousResult, requirePreviousResult } from '../chained/previous-result.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
 import { requireFirewalld } from '../nat/firewalld.ts'
 import { findIptables } from '../nat/iptables/program.ts'
-import type { Owner } from '../plan/owner.ts'
 import type { IpAddress } from '../wire/ip-address.ts'
+import { refuseMissingRules } from './check-failure.ts'
 import { parseFirewallConfig } from './firewall-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 import { refuseResident } from './resident.ts'
 
 export const firewall: Plugin = {
@@ -32,12 +31,7 @@ export const firewall: Plugin = {
     const options = parseFirewallConfig(request.config, previous)
     const owner = ownerOf(request)
     const missing = missingInFirewall({ owner, addresses: hostsIn(previous), options }, request.context.state)
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The firewall is not open for "${owner.containerID}": ${missing.length} rules are missing`, {
-      cniCode: CNI_CODE.checkFailed,
-      details: missing.join('; '),
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseMissingRules(`The firewall is not open for "${owner.containerID}"`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
@@ -47,10 +41,6 @@ export const firewall: Plugin = {
     if (parseFirewallConfig(config).backend === 'firewalld') requireFirewalld()
     else findIptables(4, 'restore')
   },
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 function hostsIn(previous: Result): readonly IpAddress[] {

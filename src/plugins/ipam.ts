@@ -3,6 +3,8 @@ import { runForeignPlugin } from '../chained/foreign-plugin.ts'
 import { optionalObject, optionalString } from '../cni/json.ts'
 import { parseResult, type Result } from '../cni/result.ts'
 import type { Command } from '../cni/version.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
+import type { UndoStack } from '../plan/undo.ts'
 import { dhcp } from './dhcp.ts'
 import { hostLocal } from './host-local.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
@@ -34,6 +36,18 @@ export function ipamOf(request: PluginRequest): Ipam | undefined {
   const plugin = IN_PROCESS.get(type)
   if (type === 'dhcp') refuseResident(request.context, 'a DHCP server')
   return { ...(plugin === undefined ? foreign(type, request) : bound(plugin, request)), needsLink: type === 'dhcp' }
+}
+
+/**
+ * A plugin that refuses has given nothing: a DEL would give back what an attachment of the same name has.
+ * @returns At least one address; what takes it back is on the stack
+ * @throws TsnetError TSNET_RESULT, CNI code 7, when there is none
+ */
+export function leaseFrom(ipam: Ipam, undo: UndoStack): Result {
+  const leased = ipam.add()
+  undo.push('addresses', () => ipam.del())
+  if (leased.ips.length > 0) return leased
+  throw new TsnetError('TSNET_RESULT', 'Cannot attach: the IPAM plugin gave no address', { cniCode: CNI_CODE.invalidConfig })
 }
 
 function bound(plugin: Plugin, request: PluginRequest): Ipam {

@@ -7,11 +7,12 @@ import { findPreviousResult, firstAddresses, requirePreviousResult } from '../ch
 import type { PortMapping } from '../cni/port-mapping.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
+import { TsnetError } from '../error.ts'
 import type { PublishedPort } from '../nat/model.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { IpPrefix } from '../wire/ip-address.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseMissingRules } from './check-failure.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { type PortmapConfig, parsePortmapConfig } from './portmap-config.ts'
 
 const NOTHING = { ports: [], targets: [] }
@@ -34,22 +35,13 @@ export const portmap: Plugin = {
     const rules = rulesOf(owner, config, requirePreviousResult(request.config))
     if (rules.ports.length === 0) return
     const missing = missingPorts(owner, rules, { backend: config.backend ?? defaultPortBackend(), state: request.context.state })
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The published ports of "${owner.containerID}" are not whole: ${missing.length} rules are missing`, {
-      cniCode: CNI_CODE.checkFailed,
-      details: missing.join('; '),
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseMissingRules(`The published ports of "${owner.containerID}" are not whole`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
     if (valid !== undefined) collectPorts(config.name, valid, context)
   },
   status: ({ config }) => ensureBackend(parsePortmapConfig(config).backend ?? defaultPortBackend()),
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 function rulesOf(owner: Owner, { mappings, options }: PortmapConfig, previous: Result): PortRules {

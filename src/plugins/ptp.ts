@@ -4,15 +4,14 @@ import { macToBytes, macToText, randomMac } from '../bridge/mac.ts'
 import { routesOf } from '../bridge/route.ts'
 import { configureLink } from '../chained/container-link.ts'
 import { ensureForwarding } from '../chained/forwarding.ts'
-import { type Hop, routeThroughHost, routeToContainer, single } from '../chained/point-to-point.ts'
+import { type Hop, routeThroughHost, routeToContainer } from '../chained/point-to-point.ts'
 import { requestedMac } from '../cni/capabilities.ts'
 import type { Result } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
-import { findLink } from '../netlink/rtnetlink.ts'
-import type { NetlinkSocket } from '../netlink/socket.ts'
+import { requireLink } from '../netlink/rtnetlink.ts'
 import { within } from '../sys/netns.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
-import { formatPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
+import { formatPrefix, parseAddress, parsePrefix, singlePrefix } from '../wire/ip-address.ts'
 import { type Ipam, ipamOf } from './ipam.ts'
 import type { Plugin, PluginRequest } from './plugin.ts'
 import {
@@ -63,8 +62,8 @@ function connect(site: VethSite, config: VethConfig & { readonly mac: Uint8Array
   ensureSysctl(`net/ipv6/conf/${end.name}/accept_dad`, '0')
   within(netns, () => ensureSysctl(`net/ipv6/conf/${owner.ifname}/accept_dad`, '0'))
   configureLink({ rt: container, netns, name: owner.ifname }, leased)
-  routeThroughHost(container, indexOf(container, owner.ifname), hops)
-  routeToContainer(host, indexOf(host, end.name), hops)
+  routeThroughHost(container, requireLink(container, owner.ifname).index, hops)
+  routeToContainer(host, requireLink(host, end.name).index, hops)
   masquerade(site, config, leased)
   const interfaces = [
     { name: end.name, mac: end.mac, mtu },
@@ -96,8 +95,12 @@ function hostProblems({ host, end, expected }: CheckedVeth): readonly string[] {
   const addresses = addressesOf(host, end.index).map(formatPrefix)
   const routes = routesOf(host, end.index).map(({ destination }) => formatPrefix(destination))
   return hopsOf(expected).flatMap(({ address, gateway }) => [
-    ...(addresses.includes(formatPrefix(single(gateway))) ? [] : [`the gateway's address ${formatPrefix(single(gateway))} on "${name}" is missing`]),
-    ...(routes.includes(formatPrefix(single(address.address))) ? [] : [`the host's route to ${formatPrefix(single(address.address))} is missing`]),
+    ...(addresses.includes(formatPrefix(singlePrefix(gateway)))
+      ? []
+      : [`the gateway's address ${formatPrefix(singlePrefix(gateway))} on "${name}" is missing`]),
+    ...(routes.includes(formatPrefix(singlePrefix(address.address)))
+      ? []
+      : [`the host's route to ${formatPrefix(singlePrefix(address.address))} is missing`]),
   ])
 }
 
@@ -106,10 +109,4 @@ function requiredIpam(request: PluginRequest): Ipam {
   const ipam = ipamOf(request)
   if (ipam !== undefined) return ipam
   throw new TsnetError('TSNET_CONFIG', 'Cannot do without "ipam": each end of the link needs an address', { cniCode: CNI_CODE.invalidConfig })
-}
-
-function indexOf(rt: NetlinkSocket, name: string): number {
-  const index = findLink(rt, name)?.index
-  if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${name}": it has vanished`)
-  return index
 }

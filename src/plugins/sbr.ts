@@ -1,14 +1,15 @@
 /** Type `sbr`: source-based routing. What a container sends from an address of the interface goes by that interface's routes. */
 import { addressesOf } from '../bridge/address.ts'
 import { AttachmentBook } from '../chained/attachment-book.ts'
-import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { findContainerNetns, openContainerNetns, openRememberedNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { requirePreviousResult } from '../chained/previous-result.ts'
 import { forgetSource, missingSources, routeBySource, type SourceTablesOptions } from '../chained/source-tables.ts'
 import { invalidField, optionalBoolean, optionalInteger, optionalStrings } from '../cni/json.ts'
-import type { RawConfig } from '../cni/request.ts'
+import type { Environment, RawConfig } from '../cni/request.ts'
 import type { Result, ResultIp } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
@@ -17,7 +18,8 @@ import { lockHost } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
 import { formatAddress, type IpAddress, type IpPrefix, parseAddress, parsePrefix } from '../wire/ip-address.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseProblems } from './check-failure.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 
 interface Remembered {
   /** What the rules are about. */
@@ -37,47 +39,23 @@ export const sbr: Plugin = {
     using _lock = lockHost(context.state)
     using rt = within(netns, openRtnetlink)
     using undo = new UndoStack(context.warn)
-    undo.push('remembered addresses', () => bookOf(context).remove(owner))
+    undo.push('remembered addresses', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { addresses: options.addresses.map(({ prefix }) => formatAddress(prefix.address)) })
     routeBySource(rt, indexOf(rt, environment.ifname), options, undo)
     undo.commit()
     return previous
   },
-  del: ({ environment, config, context }) => {
-    const owner = { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
-    const entry = bookOf(context).read(owner)
-    using netns = findContainerNetns(environment, context, entry)
-    if (netns !== undefined) {
-      using rt = within(netns, openRtnetlink)
-      forgetSources(rt, environment.ifname, entry?.data.addresses ?? [])
-    }
-    bookOf(context).remove(owner)
-  },
+  del: (request) => remove(ownerOf(request), request.context, request.environment),
   check: ({ environment, config, context }) => {
     const options = optionsOf(config, requirePreviousResult(config), environment.ifname)
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
     const missing = missingSources(rt, indexOf(rt, environment.ifname), options)
-    if (missing.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The routing by source of "${environment.ifname}" is not whole: ${missing.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-      hint: 'Delete the attachment and add it again',
-    })
+    refuseProblems(`The routing by source of "${environment.ifname}" is not whole`, missing)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
-    if (valid === undefined) return
-    const book = bookOf(context)
-    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-    const errors: unknown[] = []
-    for (const owner of book.owners(config.name).filter((one) => !isValid(one))) {
-      try {
-        collect(owner, context)
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw new ErrorList('Cannot collect all rules by source', errors)
+    if (valid !== undefined) collectStale(bookOf(context), { network: config.name, valid, takeBack: (owner) => remove(owner, context) })
   },
   status: ({ config }) => void tableOf(config),
 }
@@ -86,22 +64,16 @@ function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'sbr')
 }
 
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
-}
-
-/** The namespace may live on without its runtime. */
-function collect(owner: Owner, context: PlanContext): void {
+/** @param environment Of DEL; GC knows of no namespace but the one that is remembered. */
+function remove(owner: Owner, context: PlanContext, environment?: Environment): void {
   const entry = bookOf(context).read(owner)
-  using netns = entry && findContainerNetns({ ...NOWHERE, ...owner }, context, entry)
+  using netns = environment === undefined ? entry && openRememberedNetns(entry) : findContainerNetns(environment, context, entry)
   if (netns !== undefined) {
     using rt = within(netns, openRtnetlink)
     forgetSources(rt, owner.ifname, entry?.data.addresses ?? [])
   }
   bookOf(context).remove(owner)
 }
-
-const NOWHERE = { command: 'GC', netns: '', path: '', args: '', netnsOverride: false } as const
 
 /** Those that ADD has named, and those that the interface has: an attachment that the reference plugin made is in no book. */
 function forgetSources(rt: NetlinkSocket, ifname: string, remembered: readonly string[]): void {

@@ -15,13 +15,12 @@ import { check } from '../plan/check.ts'
 import { detach } from '../plan/detach.ts'
 import { collectGarbage } from '../plan/gc.ts'
 import { readNetwork } from '../plan/network.ts'
-import type { Owner } from '../plan/owner.ts'
 import { afterReclaim } from '../plan/reclaim.ts'
 import type { AttachmentRecord } from '../plan/record.ts'
 import { lockNetwork, networkFolder, type StateFolder } from '../plan/state-folder.ts'
 import { containsAddress } from '../wire/ip-address.ts'
 import { parseBandwidth } from './bandwidth-config.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 import { parseTsnetConfig } from './tsnet-config.ts'
 import { linkSettings, parseSysctls } from './tuning-config.ts'
 
@@ -100,10 +99,6 @@ export function resultOf(record: AttachmentRecord, dns: ResultDns, previous?: Re
     routes: [...(previous?.routes ?? []), ...record.routes],
     dns: Object.keys(dns).length > 0 ? dns : (previous?.dns ?? {}),
   }
-}
-
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 /** @throws TsnetError with CNI code 50 when some range set has no address left */

@@ -3,8 +3,10 @@
 import { applyLinkSettings, type LinkSettings, readLinkSettings } from '../bridge/link-settings.ts'
 import { AttachmentBook } from '../chained/attachment-book.ts'
 import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { requirePreviousResult } from '../chained/previous-result.ts'
 import { backupPath, readBackup, removeBackup, writeBackup } from '../chained/tuning-backup.ts'
+import type { RawConfig } from '../cni/request.ts'
 import type { Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
@@ -15,7 +17,8 @@ import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseProblems } from './check-failure.ts'
+import { ownerOf, type Plugin } from './plugin.ts'
 import { parseTuningConfig, type TuningConfig, tuningFolder } from './tuning-config.ts'
 
 interface Remembered {
@@ -35,35 +38,25 @@ export const tuning: Plugin = {
     undo.commit()
     return withMac(previous, environment.ifname, wanted.link.mac)
   },
-  del: ({ environment, config, context }) => {
-    const owner = { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+  del: (request) => {
+    const { environment, config, context } = request
+    const owner = ownerOf(request)
     const entry = bookOf(context).read(owner)
-    const path = backupPath(entry?.data.dataDir ?? tuningFolder(config.raw), owner)
-    const before = readBackup(path)
+    const before = readBackup(backupOf(owner, config, context))
     using netns = before && findContainerNetns(environment, context, entry)
     if (netns !== undefined && before !== undefined) restore(netns, { ifname: environment.ifname, before, context })
-    removeBackup(path)
-    bookOf(context).remove(owner)
+    forget(owner, config, context)
   },
   check: (request) => {
     const wanted = parseTuningConfig(request)
     requirePreviousResult(request.config)
     using netns = openContainerNetns(request.environment, request.context)
     const problems = within(netns, () => differences(request.environment.ifname, wanted))
-    if (problems.length === 0) return
-    throw new TsnetError('TSNET_CHECK', `The interface "${request.environment.ifname}" is not tuned as configured: ${problems.join('; ')}`, {
-      cniCode: CNI_CODE.checkFailed,
-    })
+    refuseProblems(`The interface "${request.environment.ifname}" is not tuned as configured`, problems)
   },
   gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
-    if (valid === undefined) return
-    const book = bookOf(context)
-    for (const owner of book.owners(config.name)) {
-      if (valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)) continue
-      removeBackup(backupPath(book.read(owner)?.data.dataDir ?? tuningFolder(config.raw), owner))
-      book.remove(owner)
-    }
+    if (valid !== undefined) collectStale(bookOf(context), { network: config.name, valid, takeBack: (owner) => forget(owner, config, context) })
   },
   status: () => {},
 }
@@ -72,8 +65,13 @@ function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'tuning')
 }
 
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
+function backupOf(owner: Owner, { raw }: RawConfig, context: PlanContext): string {
+  return backupPath(bookOf(context).read(owner)?.data.dataDir ?? tuningFolder(raw), owner)
+}
+
+function forget(owner: Owner, config: RawConfig, context: PlanContext): void {
+  removeBackup(backupOf(owner, config, context))
+  bookOf(context).remove(owner)
 }
 
 /** DEL does not set them back: they go with the namespace. */
@@ -110,7 +108,7 @@ function tune(owner: Owner, { wanted, netns, undo, context }: Tuning): void {
   const path = backupPath(wanted.dataDir, owner)
   const known = readBackup(path)
   undo.push('backup of the settings', () => (known === undefined ? removeBackup(path) : writeBackup(path, known)))
-  undo.push('remembered settings', () => known === undefined && bookOf(context).remove(owner))
+  undo.push('remembered settings', bookOf(context).restorer(owner))
   bookOf(context).write(owner, netns, { dataDir: wanted.dataDir })
   writeBackup(path, before)
   undo.push(`settings of "${owner.ifname}"`, () => {

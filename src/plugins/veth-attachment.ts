@@ -3,12 +3,13 @@ import { addressesOf } from '../bridge/address.ts'
 import { interfaceTaken } from '../bridge/veth.ts'
 import { AttachmentBook, type BookEntry } from '../chained/attachment-book.ts'
 import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { collectMasquerade, setUpMasquerade, tearDownMasquerade } from '../chained/masquerade.ts'
+import { addressesIn } from '../chained/previous-result.ts'
 import { createPair, deleteHostEnd, findPeer, type HostEnd, type PairWish } from '../chained/veth-pair.ts'
 import { field } from '../cni/json.ts'
 import { formatResult, type Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, TsnetError } from '../error.ts'
 import { forgetAddresses } from '../nat/stale-connections.ts'
 import { deleteLink, findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -19,9 +20,9 @@ import type { StateFolder } from '../plan/state-folder.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { bootId } from '../sys/boot.ts'
 import { type Netns, within } from '../sys/netns.ts'
-import { formatPrefix, type IpPrefix, parsePrefix } from '../wire/ip-address.ts'
-import { type Ipam, ipamOf } from './ipam.ts'
-import type { PluginRequest } from './plugin.ts'
+import { formatPrefix } from '../wire/ip-address.ts'
+import { type Ipam, ipamOf, leaseFrom } from './ipam.ts'
+import { ownerOf, type PluginRequest } from './plugin.ts'
 import type { VethConfig } from './veth-config.ts'
 
 /** What the kernel gives a veth pair, bytes. */
@@ -118,16 +119,11 @@ export function collectVeths(type: VethType, request: PluginRequest): void {
   const valid = parseValidAttachments(config.raw)
   if (valid === undefined) return
   const ipam = ipamOf(request)
-  const errors = new Attempts()
-  const stays = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-  const stale = bookOf(type, request)
-    .owners(config.name)
-    .filter((owner) => !stays(owner))
-  for (const { containerID, ifname } of stale)
-    errors.try(() => delVeth(type, { ...request, environment: { ...environment, command: 'DEL', containerID, ifname, netns: '' } }))
-  if (field(config.raw, 'ipMasq') === true) errors.try(() => collectMasquerade(config.name, valid))
-  errors.try(() => ipam?.gc())
-  errors.finish(`Cannot collect the garbage of network "${config.name}"`)
+  const forget = ({ containerID, ifname }: Owner) =>
+    delVeth(type, { ...request, environment: { ...environment, command: 'DEL', containerID, ifname, netns: '' } })
+  const masquerading = field(config.raw, 'ipMasq') === true ? [() => collectMasquerade(config.name, valid)] : []
+  const others = [...masquerading, () => ipam?.gc()]
+  collectStale(bookOf(type, request), { network: config.name, valid, takeBack: forget, others })
 }
 
 /** Makes the pair, and writes its name down before. @throws TsnetError TSNET_INTERFACE_TAKEN, CNI code 101 */
@@ -141,19 +137,15 @@ export function connectPair(site: VethSite, wish: Omit<PairWish, 'ifname' | 'net
 
 /** @returns What IPAM gave, at least one address. @throws TsnetError */
 export function lease({ undo, note }: VethSite, ipam: Ipam): Result {
-  undo.push('addresses', () => ipam.del())
-  const result = ipam.add()
-  if (result.ips.length === 0) {
-    throw new TsnetError('TSNET_RESULT', 'Cannot attach: the IPAM plugin gave no address', { cniCode: CNI_CODE.invalidConfig })
-  }
+  const result = leaseFrom(ipam, undo)
   note({ addresses: result.ips.map(({ address }) => address) })
-  undo.push('connections', () => forgetAddresses(prefixesOf(result).map(({ address }) => address)))
+  undo.push('connections', () => forgetAddresses(addressesIn(result).map(({ address }) => address)))
   return result
 }
 
 export function masquerade({ owner, undo, note }: VethSite, { masquerade: wish }: VethConfig, result: Result): void {
   if (wish === undefined) return
-  const addresses = prefixesOf(result)
+  const addresses = addressesIn(result)
   note({ masqueraded: true })
   undo.push('masquerading', () => tearDownMasquerade(owner, addresses))
   setUpMasquerade({ owner, addresses, ...wish })
@@ -164,15 +156,6 @@ export function tellable(result: Result, { dns }: VethConfig, { config }: Plugin
   const told = dns === undefined ? result : { ...result, dns }
   formatResult(told, config.cniVersion)
   return told
-}
-
-/** @returns The addresses of a result. */
-export function prefixesOf({ ips }: Pick<Result, 'ips'>): readonly IpPrefix[] {
-  return ips.flatMap(({ address }) => parsePrefix(address) ?? [])
-}
-
-export function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
 }
 
 export function bookOf(type: Pick<VethType, 'name'>, { context }: PluginRequest): AttachmentBook<VethRecord> {
@@ -194,7 +177,7 @@ interface TakingBack {
 /** The links first: an address that is free must not be one that somebody still has. */
 function takeBack(type: VethType, owner: Owner, { record, host, errors, state }: TakingBack): void {
   const { hostEnd } = record
-  const addresses = prefixesOf({ ips: record.addresses.map((address) => ({ address })) })
+  const addresses = addressesIn({ ips: record.addresses.map((address) => ({ address })) })
   errors.try(() => hostEnd && deleteHostEnd(host, hostEnd))
   errors.try(() => record.masqueraded && tearDownMasquerade(owner, addresses))
   errors.try(() => type.disconnect(record, { owner, host, state }))
@@ -220,7 +203,7 @@ function findUnrecorded(
   if (netns === undefined) return undefined
   using container = within(netns, openRtnetlink)
   const link = findLink(container, request.environment.ifname)
-  const end = link?.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const end = link && findPeer(host, link, netns)
   if (link === undefined || end === undefined || !type.mayHaveMade(end, host, request)) return undefined
   const addresses = addressesOf(container, link.index).filter((prefix) => !isLinkLocal(prefix))
   return { addresses: addresses.map(formatPrefix), remove: () => void deleteLink(host, end.index) }

@@ -3,8 +3,9 @@ import type { ContainerLink } from '../chained/container-link.ts'
 import { openContainerNetns } from '../chained/container-netns.ts'
 import { differences } from '../chained/device-check.ts'
 import { missingMasquerade } from '../chained/masquerade.ts'
+import { addressesIn, requireCheckedResult } from '../chained/previous-result.ts'
 import { findPeer } from '../chained/veth-pair.ts'
-import { parseResult, type Result } from '../cni/result.ts'
+import type { Result } from '../cni/result.ts'
 import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -12,8 +13,7 @@ import { type Owner, ownerText } from '../plan/owner.ts'
 import { within } from '../sys/netns.ts'
 import { IFF_UP } from '../wire/link.ts'
 import { ipamOf } from './ipam.ts'
-import type { PluginRequest } from './plugin.ts'
-import { ownerOf, prefixesOf } from './veth-attachment.ts'
+import { ownerOf, type PluginRequest } from './plugin.ts'
 import type { VethConfig } from './veth-config.ts'
 
 /** Where a CHECK looks. */
@@ -37,11 +37,8 @@ interface CheckWish extends VethConfig {
  * @throws TsnetError TSNET_CHECK, CNI code 104, with everything that is wrong; TSNET_CONFIG, CNI code 7, without prevResult
  */
 export function checkVeth(request: PluginRequest, config: CheckWish, inspect: (veth: CheckedVeth) => readonly string[]): void {
-  const { prevResult, cniVersion } = request.config
-  if (prevResult === undefined)
-    throw new TsnetError('TSNET_CONFIG', 'Cannot check: the configuration holds no prevResult', { cniCode: CNI_CODE.invalidConfig })
+  const expected = requireCheckedResult(request.config)
   const ipam = ipamOf(request)
-  const expected = parseResult(prevResult, cniVersion)
   ipam?.check()
   refuse(ownerOf(request), findProblems(request, config, { expected, inspect }))
 }
@@ -58,7 +55,7 @@ function findProblems(request: PluginRequest, config: CheckWish, { expected, ins
   using host = openRtnetlink()
   const link = findLink(container, owner.ifname)
   if (link === undefined) return [`the interface "${owner.ifname}" is missing`]
-  const end = link.linkinfo?.kind === 'veth' ? findPeer(host, link) : undefined
+  const end = findPeer(host, link, netns)
   if (end === undefined) return [`"${owner.ifname}" is no veth pair with the host`]
   const place: ContainerLink = { rt: container, netns, name: owner.ifname }
   return [
@@ -78,7 +75,7 @@ function ownResult({ ifname }: Owner, expected: Result): Result {
 
 function missingRules(owner: Owner, { masquerade }: VethConfig, expected: Result): readonly string[] {
   if (masquerade === undefined) return []
-  return missingMasquerade({ owner, addresses: prefixesOf(expected), ...masquerade }).map((rule) => `of the masquerading is missing: ${rule}`)
+  return missingMasquerade({ owner, addresses: addressesIn(expected), ...masquerade }).map((rule) => `of the masquerading is missing: ${rule}`)
 }
 
 function refuse(owner: Owner, problems: readonly string[]): void {

@@ -1,18 +1,21 @@
 /** Type `vrf`: puts the interface that a plugin before it in the chain has made into a virtual router of the container's. */
 import { AttachmentBook } from '../chained/attachment-book.ts'
-import { findContainerNetns, openContainerNetns } from '../chained/container-netns.ts'
+import { findContainerNetns, openContainerNetns, openRememberedNetns } from '../chained/container-netns.ts'
+import { collectStale } from '../chained/garbage.ts'
 import { requirePreviousResult } from '../chained/previous-result.ts'
 import { createVrf, deleteEmptyVrf, enslave, findVrf, release, tableOf } from '../chained/vrf-device.ts'
 import { invalidField, optionalInteger, optionalString } from '../cni/json.ts'
-import { checkIfname, type Environment, type RawConfig } from '../cni/request.ts'
+import { checkIfname, type RawConfig } from '../cni/request.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
-import { CNI_CODE, ErrorList, TsnetError } from '../error.ts'
+import { CNI_CODE, TsnetError } from '../error.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import type { Owner } from '../plan/owner.ts'
 import { UndoStack } from '../plan/undo.ts'
 import { within } from '../sys/netns.ts'
-import type { Plugin, PluginRequest } from './plugin.ts'
+import { refuseProblems } from './check-failure.ts'
+import { ownerOf, type Plugin, type PluginRequest } from './plugin.ts'
 
 interface VrfConfig {
   readonly name: string
@@ -35,7 +38,7 @@ export const vrf: Plugin = {
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
     using undo = new UndoStack(context.warn)
-    undo.push('remembered VRF', () => bookOf(context).remove(owner))
+    undo.push('remembered VRF', bookOf(context).restorer(owner))
     bookOf(context).write(owner, netns, { vrf: name })
     const known = findVrf(rt, name)
     if (known !== undefined && table !== undefined && tableOf(known) !== table) {
@@ -52,36 +55,18 @@ export const vrf: Plugin = {
     undo.commit()
     return previous
   },
-  del: ({ environment, config, context }) => {
-    const owner = { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
-    remove(owner, { environment, context, name: bookOf(context).read(owner)?.data.vrf ?? configuredName(config) })
-  },
+  del: (request) => remove(ownerOf(request), request.context, request),
   check: (request) => {
     const { environment, config, context } = request
     const { name, table } = parseVrfConfig(config)
     requirePreviousResult(config)
     using netns = openContainerNetns(environment, context)
     using rt = within(netns, openRtnetlink)
-    const router = findVrf(rt, name)
-    if (router === undefined) throw missing(`the VRF "${name}" is missing`)
-    if (table !== undefined && tableOf(router) !== table) throw missing(`the VRF "${name}" has the routing table ${tableOf(router)}, not ${table}`)
-    if (findLink(rt, environment.ifname)?.master !== router.index) throw missing(`"${environment.ifname}" is no member of the VRF "${name}"`)
+    refuseProblems('The VRF is not as configured', problemsOf(rt, environment.ifname, { name, table }))
   },
-  gc: ({ environment, config, context }) => {
+  gc: ({ config, context }) => {
     const valid = parseValidAttachments(config.raw)
-    if (valid === undefined) return
-    const isValid = (owner: Owner) => valid.some(({ containerID, ifname }) => containerID === owner.containerID && ifname === owner.ifname)
-    const errors: unknown[] = []
-    for (const owner of bookOf(context)
-      .owners(config.name)
-      .filter((one) => !isValid(one))) {
-      try {
-        remove(owner, { environment: { ...environment, ...owner }, context, name: bookOf(context).read(owner)?.data.vrf })
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw new ErrorList('Cannot collect all members of VRFs', errors)
+    if (valid !== undefined) collectStale(bookOf(context), { network: config.name, valid, takeBack: (owner) => remove(owner, context) })
   },
   status: ({ config }) => void parseVrfConfig(config),
 }
@@ -90,20 +75,11 @@ function bookOf({ state }: PlanContext): AttachmentBook<Remembered> {
   return new AttachmentBook(state, 'vrf')
 }
 
-function ownerOf({ environment, config }: PluginRequest): Owner {
-  return { network: config.name, containerID: environment.containerID, ifname: environment.ifname }
-}
-
-interface Removal {
-  readonly environment: Environment
-  readonly context: PlanContext
-  /** Of the router, as far as it is known. */
-  readonly name: string | undefined
-}
-
-/** The router goes with its last member. */
-function remove(owner: Owner, { environment, context, name }: Removal): void {
-  using netns = findContainerNetns(environment, context, bookOf(context).read(owner))
+/** The router goes with its last member. @param request That of DEL; GC knows of nothing but what is remembered */
+function remove(owner: Owner, context: PlanContext, request?: PluginRequest): void {
+  const entry = bookOf(context).read(owner)
+  const name = entry?.data.vrf ?? (request && configuredName(request.config))
+  using netns = request === undefined ? entry && openRememberedNetns(entry) : findContainerNetns(request.environment, context, entry)
   if (netns !== undefined && name !== undefined) {
     using rt = within(netns, openRtnetlink)
     const router = findLink(rt, name)
@@ -137,9 +113,15 @@ function configuredName(config: RawConfig): string | undefined {
   }
 }
 
-function missing(what: string): TsnetError {
-  return new TsnetError('TSNET_CHECK', `The VRF is not as configured: ${what}`, {
-    cniCode: CNI_CODE.checkFailed,
-    hint: 'Delete the attachment and add it again',
-  })
+function problemsOf(
+  rt: NetlinkSocket,
+  ifname: string,
+  { name, table }: { readonly name: string; readonly table: number | undefined },
+): readonly string[] {
+  const router = findVrf(rt, name)
+  if (router === undefined) return [`the VRF "${name}" is missing`]
+  return [
+    ...(table !== undefined && tableOf(router) !== table ? [`the VRF "${name}" has the routing table ${tableOf(router)}, not ${table}`] : []),
+    ...(findLink(rt, ifname)?.master !== router.index ? [`"${ifname}" is no member of the VRF "${name}"`] : []),
+  ]
 }

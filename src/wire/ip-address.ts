@@ -19,6 +19,11 @@ export function addressBits(family: Family): number {
   return family === 4 ? 32 : 128
 }
 
+/** @returns The address with its whole length. */
+export function singlePrefix(address: IpAddress): IpPrefix {
+  return { address, prefixLength: addressBits(address.family) }
+}
+
 /**
  * @param text Dotted decimal without leading zeros, or RFC 4291 text without a zone.
  * @returns The address, or undefined when the text is none.

@@ -7,11 +7,12 @@
  *
  * A folder with another mark was changed by somebody else, and everything is read again; the files themselves are always the truth.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../../error.ts'
 import { bootId } from '../../sys/boot.ts'
 import type { NetnsIdentity } from '../../sys/netns-identity.ts'
+import { writePlainFile } from '../../sys/plain-file.ts'
 import type { Holder } from './reservation-folder.ts'
 
 /** For whom tsnet itself has reserved an address. */
@@ -112,11 +113,11 @@ export class HolderIndex {
   #write(name: string, text: string): void {
     const draft = join(this.#path, 'draft')
     try {
-      writeFileSync(draft, text, { mode: 0o600 })
+      writePlainFile(draft, text)
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
       mkdirSync(this.#path, { recursive: true, mode: 0o700 })
-      writeFileSync(draft, text, { mode: 0o600 })
+      writePlainFile(draft, text)
     }
     renameSync(draft, join(this.#path, name))
   }

@@ -21,6 +21,7 @@ import {
 import { join } from 'node:path'
 import { isErrno } from '../../error.ts'
 import { type FileLock, lockFile } from '../../sys/lock.ts'
+import { writePlainFile } from '../../sys/plain-file.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../../wire/ip-address.ts'
 
 const LAST_RESERVED = 'last_reserved_ip.'
@@ -108,7 +109,7 @@ export class ReservationFolder implements Disposable {
   }
 
   setLastReserved(setIndex: number, address: IpAddress): void {
-    writeFileSync(join(this.path, `${LAST_RESERVED}${setIndex}`), formatAddress(address), { mode: 0o600 })
+    writePlainFile(join(this.path, `${LAST_RESERVED}${setIndex}`), formatAddress(address))
   }
 
   /** @returns When files last came or went, nanoseconds. */

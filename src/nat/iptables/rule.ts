@@ -2,7 +2,7 @@
  * The rules as data, in the very words in which iptables-save prints them, so that a rule can be looked up by its text.
  * Every word is made from checked values: addresses, numbers, names of a fixed alphabet.
  */
-import { addressBits, type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix, networkAddress } from '../../wire/ip-address.ts'
+import { type Family, formatAddress, formatPrefix, type IpAddress, type IpPrefix, networkAddress, singlePrefix } from '../../wire/ip-address.ts'
 import { type AttachmentRules, directPorts, type NetworkRules, type Protocol, type PublishedPort } from '../model.ts'
 
 export type TableName = 'raw' | 'nat' | 'filter'
@@ -138,7 +138,7 @@ function service(protocol: Protocol, first: number, count: number): string {
 }
 
 function host(address: IpAddress): string {
-  return formatPrefix({ address, prefixLength: addressBits(address.family) })
+  return formatPrefix(singlePrefix(address))
 }
 
 /** A range keeps each port's distance from the first: `9000-9010/8000`. */

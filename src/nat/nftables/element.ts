@@ -1,5 +1,5 @@
 /** From the model to elements of sets and maps. Pure. */
-import { addressBits, addressToBytes, type Family, type IpAddress, type IpPrefix, lastAddress, networkAddress } from '../../wire/ip-address.ts'
+import { addressToBytes, type Family, type IpAddress, type IpPrefix, lastAddress, networkAddress, singlePrefix } from '../../wire/ip-address.ts'
 import type { SetElement } from '../../wire/nftables.ts'
 import type { RulePart } from '../backend.ts'
 import { type AttachmentRules, directPorts, type NetworkRules, type Protocol, type PublishedPort } from '../model.ts'
@@ -76,7 +76,7 @@ function attachmentElements(attachment: AttachmentRules): readonly PlacedElement
 function limitElements({ address, hostAddress, protocol, hostPort, count, allow }: PublishedPort): readonly PlacedElement[] {
   if (allow === undefined) return []
   const { family } = address
-  const at = hostAddress === undefined ? everything(family) : { address: hostAddress, prefixLength: addressBits(family) }
+  const at = hostAddress === undefined ? everything(family) : singlePrefix(hostAddress)
   const port = { protocol, first: hostPort, count }
   const { limited, allowed } = setNames(family)
   return [{ set: limited, element: interval([at], port) }, ...allow.map((from) => ({ set: allowed, element: interval([from, at], port) }))]
@@ -84,7 +84,7 @@ function limitElements({ address, hostAddress, protocol, hostPort, count, allow 
 
 function directElements({ address, protocol, containerPort, count, allow }: PublishedPort): readonly PlacedElement[] {
   const { family } = address
-  const at = { address, prefixLength: addressBits(family) }
+  const at = singlePrefix(address)
   const port = { protocol, first: containerPort, count }
   return (allow ?? [everything(family)]).map((from) => ({ set: setNames(family).direct, element: interval([from, at], port) }))
 }
