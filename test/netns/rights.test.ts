@@ -1,8 +1,8 @@
 /** Who may: modes and owners of the state folder, capabilities, and a user without any who has a user namespace. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { assertNothingLeft, assertRefused, assertSame, settled, snapshot, stateFiles } from './state.ts'
 
@@ -87,22 +87,30 @@ hostTest('without a capability every call says which, and how to get it, and cha
   assertNothingLeft(host)
 })
 
+/** The checkout may lie where others may not go. @returns The path of a copy of the program, which finds its bundles in the folder above */
+function copyProgram(folder: string): string {
+  const dist = dirname(dirname(TSNET))
+  cpSync(dist, join(folder, 'dist'), { recursive: true, filter: (path) => dirname(path) !== dirname(TSNET) || path === TSNET })
+  return join(folder, 'dist/bin/tsnet')
+}
+
 hostTest('a user without rights attaches and detaches in a user namespace with a network namespace of its own', (host) => {
   const folder = mkdtempSync(join(tmpdir(), 'tsnet-user-'))
   try {
     chmodSync(folder, 0o777)
+    const program = copyProgram(folder)
     const conf = JSON.stringify({ ...DUAL_STACK, backend: 'nftables', runtimeConfig: PORT })
     const script = `
       mount -t tmpfs tmpfs /run; mount -t sysfs sysfs /sys; ip link set lo up
       unshare -n sleep 60 & container=$!
       until [ "$(readlink /proc/$container/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
       export TSNET_STATE_DIR=${folder}/state TSNET_SYSCTL_DIR=${folder}/sysctl CNI_CONTAINERID=c1 CNI_NETNS=/proc/$container/ns/net CNI_IFNAME=eth0
-      call() { echo '${conf}' | CNI_COMMAND=$1 ${TSNET}; }
+      call() { echo '${conf}' | CNI_COMMAND=$1 ${program}; }
       call ADD >${folder}/result
-      echo '${conf.replace(/}$/, ',"prevResult":{}}')}' | CNI_COMMAND=CHECK ${TSNET}
+      echo '${conf.replace(/}$/, ',"prevResult":{}}')}' | CNI_COMMAND=CHECK ${program}
       nsenter --net=/proc/$container/ns/net ip -o -4 addr show eth0
-      ${TSNET} ls
-      ${TSNET} ipam check
+      ${program} ls
+      ${program} ipam check
       call DEL
       ip -o link; find ${folder}/state/attachments -type f
       kill $container`
