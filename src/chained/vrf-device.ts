@@ -34,7 +34,7 @@ export function findVrf(rt: NetlinkSocket, name: string): ObservedLink | undefin
  */
 export function createVrf(rt: NetlinkSocket, name: string, table = firstUnusedTable(rt)): ObservedLink {
   try {
-    createLink(rt, `create the VRF "${name}"`, { ifname: name, linkinfo: { kind: 'vrf', vrf: { table } } }, IFF_UP)
+    createLink(rt, `create the VRF "${name}"`, { ifname: name, txQueueLength: 0, linkinfo: { kind: 'vrf', vrf: { table } } }, IFF_UP)
   } catch (cause) {
     if (!isErrno(cause, 'EOPNOTSUPP')) throw cause
     throw new TsnetError('TSNET_NO_LINK_KIND', `Cannot create the VRF "${name}": the kernel has no VRF`, {
