@@ -49,7 +49,7 @@ export function hostLocal({ program, network, leases }: HostLocalPool): Contende
       input: JSON.stringify(config),
     })
   return {
-    name: network,
+    name: `host-local-${network}`,
     add: ({ id, netns }) => ({ cost: call('ADD', id, netns), result: undefined }),
     del: ({ id, netns }) => call('DEL', id, netns),
     stages: () => [],
