@@ -71,7 +71,7 @@ hostTest('an ADD stops iptables-restore when its time is over, and takes back wh
   host.mustCni('ADD', call)
   host.mustCni('DEL', call)
   host.exec(['touch', '/run/hang'])
-  assert.match(`${assertGivenUp(host, 'ADD', call).msg}`, /iptables-restore" ran for more than \d+ ms/)
+  assert.match(`${assertGivenUp(host, 'ADD', call).msg}`, /ip6?tables-restore" ran for more than \d+ ms/)
   assert.equal(host.run(['test', '-e', '/run/hang']).status, 1)
   host.mustCni('DEL', standing)
   assertNothingLeft(host)
