@@ -1,12 +1,11 @@
 /** The agent: the process that `tsnet agent` becomes, and the thread in it that serves. */
-import { writeSync } from 'node:fs'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { socketPath } from '../agent/client.ts'
 import { type AgentSettings, runAgent } from '../agent/lifecycle.ts'
 import { runThread, type ThreadSettings } from '../agent/thread.ts'
 import { formatError } from '../cli/render-error.ts'
-import { isErrno } from '../error.ts'
 import { openContext } from './context.ts'
+import { writeLog } from './standard-streams.ts'
 
 declare const TSNET_VERSION: string
 declare const TSNET_BUILD: string
@@ -42,13 +41,4 @@ function serveInThread(): string {
     writeLog,
     onReady: () => parentPort?.postMessage('ready'),
   })
-}
-
-/** A log that nobody reads must not hold up a container. */
-function writeLog(line: string): void {
-  try {
-    writeSync(2, line)
-  } catch (error) {
-    if (!isErrno(error, 'EAGAIN', 'EPIPE', 'EIO', 'ENOSPC')) throw error
-  }
 }

@@ -4,8 +4,8 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { formatError } from '../cli/render-error.ts'
 import { parseDaemonOptions, USAGE } from '../dhcp-daemon/command-line.ts'
 import { type DaemonThreadSettings, runDaemon, runDaemonThread } from '../dhcp-daemon/lifecycle.ts'
-import { isErrno } from '../error.ts'
 import { openContext } from './context.ts'
+import { writeLog } from './standard-streams.ts'
 
 const { env } = process
 
@@ -35,13 +35,4 @@ function serveInThread(): string {
     writeLog,
     onReady: () => parentPort?.postMessage('ready'),
   })
-}
-
-/** A log that nobody reads must not hold up a lease. */
-function writeLog(line: string): void {
-  try {
-    writeSync(2, line)
-  } catch (error) {
-    if (!isErrno(error, 'EAGAIN', 'EPIPE', 'EIO', 'ENOSPC')) throw error
-  }
 }

@@ -1,4 +1,4 @@
-/** Standard input and output of a process that speaks the CNI protocol. */
+/** Standard input, output and error of the programs. */
 import { readSync, writeSync } from 'node:fs'
 import { MAX_CONFIG_BYTES } from '../cni/request.ts'
 import { isErrno } from '../error.ts'
@@ -40,4 +40,13 @@ export function print(text: string): void {
 /** Says on standard error what a plugin is that was called without a command. */
 export function printAbout(about: string, versions: readonly string[]): void {
   writeSync(2, `${about}\nCNI protocol versions supported: ${versions.join(', ')}\n`)
+}
+
+/** Writes a line of a resident process's log. One that nobody reads must not hold up a container. */
+export function writeLog(line: string): void {
+  try {
+    writeSync(2, line)
+  } catch (error) {
+    if (!isErrno(error, 'EAGAIN', 'EPIPE', 'EIO', 'ENOSPC')) throw error
+  }
 }

@@ -61,11 +61,12 @@ export function acquireAddresses(owner: Owner, network: Network, { wishes, state
   const holder = leaseOwner(owner.containerID, owner.ifname)
   const recorded = () => recordedLeases(state, network.name)
   const options = { folder: networkFolder(state, network.name), network: network.name, rangeSets: network.rangeSets, recorded }
-  undo.push('leases', () => {
-    using store = openSubnet(options)
-    store.releaseAll(holder)
-  })
+  // What cannot be opened has leased nothing that would have to be given back.
   using store = openSubnet(options)
+  undo.push('leases', () => {
+    using again = openSubnet(options)
+    again.releaseAll(holder)
+  })
   return network.rangeSets.map((set, i) => {
     const wish = wishes.find(({ address }) => belongsTo(set, address))
     const { address, prefixLength, gateway } = store.acquire(holder, i, wish?.address)

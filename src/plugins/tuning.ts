@@ -7,7 +7,7 @@ import { collectStale } from '../chained/garbage.ts'
 import { requirePreviousResult } from '../chained/previous-result.ts'
 import { backupPath, readBackup, removeBackup, writeBackup } from '../chained/tuning-backup.ts'
 import type { RawConfig } from '../cni/request.ts'
-import type { Result } from '../cni/result.ts'
+import type { Result, ResultInterface } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { CNI_CODE, describe, TsnetError } from '../error.ts'
 import { findLink, openRtnetlink } from '../netlink/rtnetlink.ts'
@@ -36,7 +36,7 @@ export const tuning: Plugin = {
     setSysctls(wanted.sysctls, netns, undo)
     if (Object.keys(wanted.link).length > 0) tune(owner, { wanted, netns, undo, context })
     undo.commit()
-    return withMac(previous, environment.ifname, wanted.link.mac)
+    return withSettings(previous, environment.ifname, wanted.link)
   },
   del: (request) => {
     const { environment, config, context } = request
@@ -157,7 +157,12 @@ function linkDifferences(rt: NetlinkSocket, ifname: string, wanted: LinkSettings
   return Object.entries(wanted).flatMap(([name, value]) => (present[name] === value ? [] : [`${name} is ${present[name]}, not ${value}`]))
 }
 
-function withMac(result: Result, ifname: string, mac: string | undefined): Result {
-  if (mac === undefined) return result
-  return { ...result, interfaces: result.interfaces.map((link) => (link.name === ifname && link.sandbox ? { ...link, mac } : link)) }
+/** The MTU only where a plugin before has told it: the reference's have no word for it. */
+function withSettings(result: Result, ifname: string, { mac, mtu }: LinkSettings): Result {
+  const tuned = (link: ResultInterface) => ({
+    ...link,
+    ...(mac !== undefined && { mac }),
+    ...(mtu !== undefined && link.mtu !== undefined && { mtu }),
+  })
+  return { ...result, interfaces: result.interfaces.map((link) => (link.name === ifname && link.sandbox ? tuned(link) : link)) }
 }

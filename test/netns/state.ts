@@ -158,6 +158,7 @@ export function assertRefused(host: Host, command: string, call: CniCall, code: 
   assert.equal(status, 1)
   assert.ok(typeof json.msg === 'string' && json.msg.length > 0 && !json.msg.includes('\n'), `msg: ${json.msg}`)
   assert.doesNotMatch(`${stdout}${stderr}`, /\n\s*at |node:internal|\.cjs/, 'a stack trace')
+  assert.doesNotMatch(stderr, /Cannot undo/)
   assertSame(snapshot(host), before, 'a refused call changed something')
   return json
 }

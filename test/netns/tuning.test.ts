@@ -38,6 +38,9 @@ hostTest('tuning: ADD changes all or nothing, CHECK sees what somebody changed, 
   const call = { ...tuned({ mtu: 1300, txQLen: 77, mac: '02:AA:bb:00:00:07' }), netns, prevResult }
   const result = host.mustCni('ADD', call)
   assert.equal(result.interfaces?.[0]?.mac, '02:aa:bb:00:00:07')
+  const [told] = (prevResult as { readonly interfaces: readonly object[] }).interfaces
+  const again = host.mustCni('ADD', { ...call, prevResult: { ...prevResult, interfaces: [{ ...told, mtu: 1500 }] } })
+  assert.deepEqual([result.interfaces?.[0]?.mtu, again.interfaces?.[0]?.mtu], [undefined, 1300])
   assert.match(netns.exec(['ip', 'route']), /default via 10\.60\.0\.1/)
   host.mustCni('CHECK', { ...call, prevResult: result })
   netns.sh('ip link set eth0 txqueuelen 78')
@@ -65,12 +68,9 @@ hostTest('tuning: keys that occur twice, that leave net, or that the allow-list 
     'net\\u0000',
   ])
     assert.equal(codeOf(text(JSON.stringify({ [key]: '1' }).replace('\\\\u', '\\u'))), 7, key)
-  host.sh('mount -t tmpfs tmpfs /etc/cni 2>/dev/null || mount -t tmpfs tmpfs /mnt')
-  if (host.run(['mountpoint', '-q', '/etc/cni']).status === 0) {
-    host.sh("mkdir -p /etc/cni/tuning; printf '^net.core.\n\n' > /etc/cni/tuning/allowlist.conf")
-    assert.equal(codeOf(text('{"net.ipv4.conf.IFNAME.accept_redirects":"1"}')), 7)
-    assert.equal(codeOf(text('{"net.core.somaxconn":"99"}')), undefined)
-  }
+  host.sh("mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/tuning; printf '^net.core.\\n\\n' > /etc/cni/tuning/allowlist.conf")
+  assert.equal(codeOf(text('{"net.ipv4.conf.IFNAME.accept_redirects":"1"}')), 7)
+  assert.equal(codeOf(text('{"net.core.somaxconn":"99"}')), undefined)
 })
 
 hostTest('tuning: GC forgets the settings of attachments that are not listed; a vanished namespace keeps no backup', (host) => {
@@ -128,4 +128,14 @@ hostTest('sbr: a table that is in use, a gateway of nowhere and a missing addres
   netns.sh('ip rule add from 10.1.1.1 lookup 100; ip route add 10.2.0.0/16 dev eth0 table 101')
   host.mustCni('ADD', { program: program('sbr'), netns, prevResult, conf })
   assert.match(netns.exec(['ip', 'rule']), /from 10\.60\.0\.2 lookup 102/)
+})
+
+hostTest('a plugin refuses its own namespace before it acts, unless CNI_NETNS_OVERRIDE allows it', (host) => {
+  const value = () => host.exec(['cat', '/proc/sys/net/core/somaxconn']).trim()
+  const before = value()
+  const call = { ...tuned({ sysctl: { 'net.core.somaxconn': '99' } }), netns: '/proc/self/ns/net', prevResult: { cniVersion: '1.1.0' } }
+  assert.equal(host.cni('ADD', call).json.code, 8)
+  assert.equal(value(), before)
+  host.mustCni('ADD', { ...call, env: { CNI_NETNS_OVERRIDE: 'true' } })
+  assert.equal(value(), '99')
 })
