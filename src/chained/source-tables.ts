@@ -22,8 +22,6 @@ import { RT_TABLE_MAIN, RTN_UNICAST } from '../wire/route.ts'
 const FIRST_TABLE = 100
 /** What RouteAdd of Go's netlink package writes. @see include/uapi/linux/rtnetlink.h, RTPROT_BOOT */
 const RTPROT_BOOT = 3
-/** @see include/uapi/linux/rtnetlink.h, RTA_MULTIPATH */
-const RTA_MULTIPATH = 9
 const FAMILIES = [AF_INET, AF_INET6]
 
 export interface SourceAddress {
@@ -118,10 +116,8 @@ function isFor({ family, attributes }: ObservedRoute, prefix: IpPrefix): boolean
   return hints.length === 0 || hints.some((hint) => containsAddress(prefix, hint))
 }
 
-/** What the kernel only tells of a route is refused, or ignored, when it is told. */
 function inTable(route: ObservedRoute, table: number, hint: { readonly preferredSource?: Uint8Array }): ObservedRoute {
-  const { unknown = [], ...attributes } = route.attributes
-  return { ...route, table, attributes: { ...attributes, ...hint, table, unknown: unknown.filter(({ type }) => type === RTA_MULTIPATH) } }
+  return { ...route, table, attributes: { ...route.attributes, ...hint, table } }
 }
 
 function defaultRoute(index: number, gateway: IpAddress, table: number, hint: object): ObservedRoute {

@@ -64,7 +64,7 @@ export function enslave(rt: NetlinkSocket, netns: Netns, { name, vrf }: { readon
   within(netns, () => void ensureSysctl(`net/ipv6/conf/${name}/keep_addr_on_down`, '1'))
   changeLink(rt, `make "${name}" a member of "${vrf.ifname}"`, { id: name, link: { master: vrf.index } })
   for (const address of addresses) {
-    unlessErrno(['EEXIST'], () => addAddress(rt, `add an address to "${name}" again`, { ...address, flags: 0, unknown: [] }))
+    unlessErrno(['EEXIST'], () => addAddress(rt, `add an address to "${name}" again`, { ...address, flags: 0 }))
   }
   for (const route of [...routes].reverse()) ensureFirstRoute(rt, link.index, { ...route, table: tableOf(vrf) })
 }

@@ -89,13 +89,16 @@ export class NetlinkSocket implements Disposable {
     return this.#receive(request.operation, () => false, absent)
   }
 
-  /** Asks for one object. @returns What `decode` made of the answer, or undefined when the kernel refuses with `absent`, an errno */
+  /**
+   * Asks for one object, whose message is the only answer: an ack behind it would be one more to receive.
+   * @returns What `decode` made of the answer, or undefined when the kernel refuses with `absent`, an errno
+   */
   find<T>(request: Request, absent: number, decode: (message: Message) => T): T | undefined {
     let answer: T | undefined
-    this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
+    this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST)
     const take = (message: Message) => {
       answer = decode(message)
-      return false
+      return true
     }
     return this.#receive(request.operation, take, absent) ? answer : undefined
   }

@@ -14,7 +14,7 @@ import { guardSources, unguardSources } from '../nat/source-guard/guard.ts'
 import { changeLink, findLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
-import { ensureSysctl, readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { readSysctl, setSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { checkTimeLimit } from '../sys/time-limit.ts'
 import type { Step } from './diff.ts'
 import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
@@ -96,7 +96,7 @@ function perform(step: Exclude<Step, { kind: 'writeRules' }>, context: ApplyCont
       return setBridgePort(host, step.name, { hairpin: step.hairpin ? 1 : 0, isolated: step.isolated ? 1 : 0 })
     case 'setPortIpv6Off':
       // Frames of a port go to the bridge; only what the host itself sends would go out of it: a link-local address, reports.
-      ensureSysctl(`net/ipv6/conf/${step.name}/disable_ipv6`, '1')
+      setSysctl(`net/ipv6/conf/${step.name}/disable_ipv6`, '1')
       return
     case 'limitRates':
       return limitRates(step, context)
@@ -145,7 +145,7 @@ function limitRates({ port, mtu, limits }: Extract<Step, { kind: 'limitRates' }>
 
 /** One of the configuration's may be the whole container's, and not go with the interface. */
 function setContainerSysctl({ key, value, required }: Sysctl, undo: UndoStack, netns: Netns): void {
-  if (required !== true) return void ensureSysctl(key, value)
+  if (required !== true) return void setSysctl(key, value)
   const former = readSysctl(key)
   if (former === undefined) {
     throw new TsnetError('TSNET_CONFIG', `Cannot set the sysctl "${key}": the kernel has none of that name`, { cniCode: CNI_CODE.invalidConfig })
@@ -218,11 +218,15 @@ function announce({ port, ifname, mac }: Extract<Step, { kind: 'announce' }>, { 
 /** Links keep their index as long as they live, and a plan asks for the same one several times. */
 const indexes = new WeakMap<NetlinkSocket, Map<string, number>>()
 
+/** Spares looking up a link that has been looked at already. */
+export function rememberIndex(rt: NetlinkSocket, { name, index }: { readonly name: string; readonly index: number }): void {
+  indexes.set(rt, (indexes.get(rt) ?? new Map<string, number>()).set(name, index))
+}
+
 /** @throws TsnetError when there is no such link (any more) */
 export function indexOf(rt: NetlinkSocket, name: string): number {
-  const known = indexes.get(rt) ?? new Map<string, number>()
-  const index = known.get(name) ?? findLink(rt, name)?.index
+  const index = indexes.get(rt)?.get(name) ?? findLink(rt, name)?.index
   if (index === undefined) throw new TsnetError('TSNET_LINK', `Cannot find the link "${name}": it has vanished`)
-  indexes.set(rt, known.set(name, index))
+  rememberIndex(rt, { name, index })
   return index
 }

@@ -13,10 +13,10 @@ import { forgetAddresses, forgetFormer, forgetSubnets } from '../nat/stale-conne
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
-import { type Netns, openOwnNetns, within } from '../sys/netns.ts'
+import { isOwnNetns, type Netns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
 import { checkTimeLimit } from '../sys/time-limit.ts'
-import { apply, indexOf } from './apply.ts'
+import { apply, indexOf, rememberIndex } from './apply.ts'
 import { chooseBackend, liveNetworksOn, withBackend } from './backend.ts'
 import { aliasOf, desiredOf } from './desired.ts'
 import { detach } from './detach.ts'
@@ -96,20 +96,22 @@ function attachOnce(request: AttachRequest, caller: PlanContext): AttachmentReco
   refuseOwnNetns(netns, request.ownNetnsAllowed)
   const known = existsSync(networkFolder(state, owner.network))
   using _lock = lockNetwork(state, owner.network)
-  const answered = caller.request === undefined ? undefined : readRecord(state, owner)
+  const former = readRecord(state, owner)
   // Complete but for its answer, which was lost: the same is answered again.
-  if (answered?.state === 'attached' && answered.request === caller.request) return answered
+  if (caller.request !== undefined && former?.state === 'attached' && former.request === caller.request) return former
   using host = openRtnetlink()
   // What is declared after it is closed before it: the steps are taken back over the socket.
   using undo = new UndoStack(caller.warn)
   if (!known) undo.push('network folder', () => rmSync(networkFolder(state, owner.network), { recursive: true, force: true }))
   const sysctlFile = new SysctlFileChange(caller)
   undo.push('sysctl file', () => sysctlFile.takeBack())
-  clearFormer(owner, { netns, host, context: caller })
-  const context = withBackend(caller, chooseBackend(request.network, readNetwork(state, owner.network), caller))
+  clearFormer(owner, former, { netns, host, context: caller })
+  const knownNetwork = readNetwork(state, owner.network)
+  const context = withBackend(caller, chooseBackend(request.network, knownNetwork, caller))
   const { backend } = context
   using container = within(netns, openRtnetlink)
-  using established = establish({ ...request.network, backend: backend.name }, { state, backend, host, undo })
+  using established = establish({ ...request.network, backend: backend.name }, knownNetwork, { state, backend, host, undo })
+  if (established.bridge !== undefined) rememberIndex(host, { name: established.network.bridge, index: established.bridge.index })
   const record = recordWishes(request, established, { host, netns, context, undo })
   const siblings = { records: record.guarded === true ? siblingsOf(state, record) : [], bridges: siblingBridges(owner, container, state) }
   const desired = desiredOf(record, established.record, siblings)
@@ -161,23 +163,21 @@ function isAlone(scope: HostSysctl['scope'], owner: Owner, state: StateFolder): 
 
 /** @throws TsnetError TSNET_NETNS, CNI code 8, when the namespace is the one that this process is in */
 export function refuseOwnNetns(netns: Netns, allowed: boolean): void {
-  using own = openOwnNetns()
-  if (own.inode !== netns.inode || allowed) return
+  if (allowed || !isOwnNetns(netns)) return
   throw new TsnetError('TSNET_NETNS', `Cannot use the network namespace "${netns.path}": it is the one that tsnet runs in`, {
     cniCode: CNI_CODE.invalidNetns,
     hint: 'Give the container a network namespace of its own',
   })
 }
 
-interface Former {
+interface Coming {
   readonly netns: Netns
   readonly host: NetlinkSocket
   readonly context: PlanContext
 }
 
 /** An ADD that was killed, or a container that died without DEL, must not keep its successor from starting. */
-function clearFormer(owner: Owner, { netns, host, context }: Former): void {
-  const former = readRecord(context.state, owner)
+function clearFormer(owner: Owner, former: AttachmentRecord | undefined, { netns, host, context }: Coming): void {
   const link = findVeth(host, hostVethName(owner), aliasOf(owner))
   if (former === undefined && link === undefined && !existsSync(recordPath(context.state, owner))) return
   if (former?.state === 'attached' && former.netns.inode === netns.inode && former.bootId === bootId() && link !== undefined) {

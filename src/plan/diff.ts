@@ -171,8 +171,9 @@ function containerSteps(desired: Desired, { container: observed, defaultRoutes =
     ...(wrong.length > 0 ? [{ kind: 'setContainerSysctls', sysctls: wrong } as const] : []),
     ...settingSteps(desired, observed),
     ...(observed?.loopbackUp === true ? [] : [{ kind: 'setLoopbackUp' } as const]),
-    ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
+    // Up first: with its address the kernel would announce it, and after it the last step does so again, each time to every port of the bridge.
     ...(observed?.up === true ? [] : [{ kind: 'setContainerUp', ifname } as const]),
+    ...addresses.filter((prefix) => !present.includes(formatPrefix(prefix))).map((prefix) => ({ kind: 'addAddress', ifname, prefix }) as const),
     ...routesOf(desired, defaultRoutes)
       .filter((route) => !known.includes(routeKey(route)))
       .map((route) => ({ kind: 'addRoute', ifname, route }) as const),

@@ -9,16 +9,7 @@ import type { BackendName } from './backend.ts'
 import { bridgeAddressesOf, networkRecordOf } from './desired.ts'
 import { enterZone, needsZone } from './firewalld.ts'
 import { isSet, loopbackSwitch } from './host-switches.ts'
-import {
-  chooseNetwork,
-  forgetNetwork,
-  type Network,
-  type NetworkConfig,
-  type NetworkRecord,
-  readNetwork,
-  recallNetwork,
-  writeNetwork,
-} from './network.ts'
+import { chooseNetwork, forgetNetwork, type Network, type NetworkConfig, type NetworkRecord, recallNetwork, writeNetwork } from './network.ts'
 import { type ObservedBridge, observeBridge } from './observe.ts'
 import { rulesOfNetwork } from './policy.ts'
 import { listOwners } from './record.ts'
@@ -50,11 +41,11 @@ export interface Established extends Disposable {
 /**
  * The caller holds the network's lock, and disposes what it gets when the attachment is complete: until then a new
  * network holds the host's lock, so that no other one chooses the same at the same moment.
+ * @param former The network's record as it is now.
  * @throws TsnetError with CNI code 7 when the configuration cannot be had on this host, 50 when tools are missing
  */
-export function establish(config: NetworkConfig, context: EstablishContext): Established {
+export function establish(config: NetworkConfig, former: NetworkRecord | undefined, context: EstablishContext): Established {
   const { state, backend, host, undo } = context
-  const former = readNetwork(state, config.name)
   // A bridge of the person's stays without attachments, and he may have changed it since the last one.
   const begun = former !== undefined && (former.createdBridge || listOwners(state, config.name).length > 0)
   const standing = begun && former.leaving === undefined ? standingNetwork(config, former, host) : undefined

@@ -14,6 +14,8 @@ const O_CLOEXEC = 0o2000000
 const CLONE_NEWNET = 0x40000000
 const NS_GET_NSTYPE = 0xb703
 
+const OWN = '/proc/thread-self/ns/net'
+
 /** An open network namespace. Whoever opened it owns the descriptor and disposes it. */
 export interface Netns extends Disposable {
   readonly fd: number
@@ -48,7 +50,12 @@ export function adoptNetns(fd: number, path: string): Netns {
 
 /** Opens the namespace that this thread itself is in. */
 export function openOwnNetns(): Netns {
-  return openNetns('/proc/thread-self/ns/net')
+  return openNetns(OWN)
+}
+
+/** @returns Whether it is the namespace that this thread itself is in. */
+export function isOwnNetns({ inode }: Pick<Netns, 'inode'>): boolean {
+  return statSync(OWN).ino === inode
 }
 
 /**
@@ -115,13 +122,17 @@ function inodeOf(path: string): number | undefined {
  * Aborts the process when the way back fails: nothing that ran on would know where it is.
  */
 export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown> ? never : T): T {
-  using own = openOwnNetns()
-  checked(libc.setns(netns.fd, CLONE_NEWNET), `enter the network namespace "${netns.path}"`)
+  const own = checked(libc.open(OWN, O_RDONLY | O_CLOEXEC, 0), 'open the own network namespace')
   try {
-    return fn()
+    checked(libc.setns(netns.fd, CLONE_NEWNET), `enter the network namespace "${netns.path}"`)
+    try {
+      return fn()
+    } finally {
+      // Not node's abort(), which a worker thread has not.
+      if (libc.setns(own, CLONE_NEWNET) < 0) libc.abort()
+    }
   } finally {
-    // Not node's abort(), which a worker thread has not.
-    if (libc.setns(own.fd, CLONE_NEWNET) < 0) libc.abort()
+    closeSync(own)
   }
 }
 

@@ -18,10 +18,15 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
+import { constants as osConstants } from 'node:os'
 import { dirname } from 'node:path'
-import { CNI_CODE, isErrno, TsnetError } from '../error.ts'
-import { libc } from './libc.ts'
+import { CNI_CODE, isErrno, KernelError, TsnetError } from '../error.ts'
+import { errno, kernelError, libc } from './libc.ts'
 
+const { O_RDONLY, O_NOFOLLOW } = constants
+// include/uapi/asm-generic/fcntl.h, which node's constants lack
+const O_CLOEXEC = 0o2000000
+const { ENOENT, ENOTDIR, EINTR } = osConstants.errno
 // include/uapi/linux/magic.h: tmpfs, ramfs
 const IN_MEMORY = [0x01021994, 0x858458f6]
 /** Nobody but the owner. */
@@ -70,7 +75,8 @@ export function readForeignFile(path: string): string | undefined {
 
 function read(path: string, inspect: (held: Stats) => void): string | undefined {
   try {
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+    const fd = openIfThere(path)
+    if (fd === undefined) return undefined
     try {
       const stat = fstatSync(fd)
       inspect(stat)
@@ -79,9 +85,18 @@ function read(path: string, inspect: (held: Stats) => void): string | undefined 
       closeSync(fd)
     }
   } catch (cause) {
-    if (isErrno(cause, 'ENOENT', 'ENOTDIR')) return undefined
-    if (cause instanceof TsnetError) throw cause
     throw failed('read', path, cause)
+  }
+}
+
+/** Most files that are looked for are not there, and an exception of node's costs more than all the rest. */
+function openIfThere(path: string): number | undefined {
+  for (;;) {
+    const fd = libc.open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0)
+    if (fd >= 0) return fd
+    const code = errno()
+    if (code === ENOENT || code === ENOTDIR) return undefined
+    if (code !== EINTR) throw kernelError(`open ${JSON.stringify(path)}`, code)
   }
 }
 
@@ -197,7 +212,7 @@ function removeIfPossible(path: string): void {
 }
 
 function failed(action: string, path: string, cause: unknown): TsnetError {
-  if (cause instanceof TsnetError) return cause
+  if (cause instanceof TsnetError && !(cause instanceof KernelError)) return cause
   return new TsnetError('TSNET_STATE', `Cannot ${action} ${JSON.stringify(path)}`, { cniCode: CNI_CODE.io, hint: adviceFor(cause), cause })
 }
 

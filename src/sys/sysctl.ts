@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { isErrno } from '../error.ts'
+import { isErrno, unlessErrno } from '../error.ts'
 
 /**
  * @param key Path below /proc/sys, such as `net/ipv4/ip_forward`. It is read in the current network namespace.
@@ -17,6 +17,11 @@ export function readSysctl(key: string): string | undefined {
 /** Writes a kernel parameter of the current network namespace. */
 export function writeSysctl(key: string, value: string): void {
   writeFileSync(`/proc/sys/${key}`, value)
+}
+
+/** Writes without looking, for what has just come into being. @returns false when the kernel has no such key */
+export function setSysctl(key: string, value: string): boolean {
+  return unlessErrno(['ENOENT'], () => writeFileSync(`/proc/sys/${key}`, value, { flag: 'r+' }))
 }
 
 /** Writes only when the value differs. @returns The former value, or undefined when nothing was written. */

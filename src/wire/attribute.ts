@@ -21,16 +21,14 @@ export interface Attribute<T> extends Codec<T> {
 
 export type Table = Readonly<Record<string, Attribute<unknown>>>
 
-/** An attribute that the table does not name, kept as it came. The payload is a view of what was decoded. */
-export interface UnknownAttribute {
+/** An attribute as it came. The payload is a view of what was decoded. */
+export interface RawAttribute {
   readonly type: number
   readonly payload: Buffer
 }
 
-/** The value of a table: every attribute optional, unknown ones under `unknown`. */
-export type Infer<T extends Table> = { readonly [K in keyof T]?: T[K] extends Attribute<infer V> ? V : never } & {
-  readonly unknown?: readonly UnknownAttribute[]
-}
+/** The value of a table: every attribute optional. */
+export type Infer<T extends Table> = { readonly [K in keyof T]?: T[K] extends Attribute<infer V> ? V : never }
 
 export function u8(type: number): Attribute<number> {
   return fixed(type, { size: 1, write: (w, value) => w.u8(value), read: (payload) => payload.readUInt8() })
@@ -113,39 +111,45 @@ export function encodeAttribute<T>(writer: ByteWriter, attribute: Attribute<T>, 
   writer.align()
 }
 
-/** Writes the attributes of `value` in the order of the value's keys, then those kept from an earlier decode. */
+/** Writes the attributes of `value` in the order of the value's keys. */
 export function encodeAttributes<T extends Table>(writer: ByteWriter, table: T, value: Infer<T>): void {
   for (const [name, field] of Object.entries(value)) {
     const attribute = table[name]
     if (attribute !== undefined && field !== undefined) encodeAttribute(writer, attribute, field)
   }
-  for (const { type, payload } of value.unknown ?? []) encodeAttribute(writer, bytes(type), payload)
 }
 
-/** @throws RangeError when an attribute's length does not fit into what is left */
+/**
+ * Reads what the table names. The kernel sends much more, a link has a hundred attributes: they are passed over, and cost nothing.
+ * @throws RangeError when an attribute's length does not fit into what is left
+ */
 export function decodeAttributes<T extends Table>(data: Buffer, table: T): Infer<T> {
   const value: Record<string, unknown> = {}
-  const unknown: UnknownAttribute[] = []
   const names = namesByType(table)
-  for (const { type, payload } of eachAttribute(data)) {
-    const name = names.get(type)
-    if (name === undefined) unknown.push({ type, payload })
-    else value[name] = table[name]?.decode(payload)
+  for (let offset = 0; offset < data.length; ) {
+    const end = endOfAttribute(data, offset)
+    const name = names.get(data.readUInt16LE(offset + 2) & NLA_TYPE_MASK)
+    if (name !== undefined) value[name] = table[name]?.decode(data.subarray(offset + NLA_HDRLEN, end))
+    offset = (end + 3) & ~3
   }
-  if (unknown.length > 0) value.unknown = unknown
   return value as Infer<T>
 }
 
 /** Walks the attributes of a payload without interpreting them. */
-export function* eachAttribute(data: Buffer): Generator<UnknownAttribute> {
+export function* eachAttribute(data: Buffer): Generator<RawAttribute> {
   for (let offset = 0; offset < data.length; ) {
-    if (data.length - offset < NLA_HDRLEN) throw new RangeError(`Attribute header is short: ${data.length - offset} of ${NLA_HDRLEN} bytes`)
-    const length = data.readUInt16LE(offset)
-    if (length < NLA_HDRLEN) throw new RangeError(`Attribute length ${length} is smaller than its header`)
-    if (length > data.length - offset) throw new RangeError(`Attribute is short: ${data.length - offset} of ${length} bytes`)
-    yield { type: data.readUInt16LE(offset + 2) & NLA_TYPE_MASK, payload: data.subarray(offset + NLA_HDRLEN, offset + length) }
-    offset += (length + 3) & ~3
+    const end = endOfAttribute(data, offset)
+    yield { type: data.readUInt16LE(offset + 2) & NLA_TYPE_MASK, payload: data.subarray(offset + NLA_HDRLEN, end) }
+    offset = (end + 3) & ~3
   }
+}
+
+function endOfAttribute(data: Buffer, offset: number): number {
+  if (data.length - offset < NLA_HDRLEN) throw new RangeError(`Attribute header is short: ${data.length - offset} of ${NLA_HDRLEN} bytes`)
+  const length = data.readUInt16LE(offset)
+  if (length < NLA_HDRLEN) throw new RangeError(`Attribute length ${length} is smaller than its header`)
+  if (length > data.length - offset) throw new RangeError(`Attribute is short: ${data.length - offset} of ${length} bytes`)
+  return offset + length
 }
 
 const namesOfTables = new WeakMap<Table, ReadonlyMap<number, string>>()

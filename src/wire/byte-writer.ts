@@ -1,6 +1,6 @@
 /** A growing buffer in host byte order, which netlink uses throughout. All supported machines are little-endian. */
 export class ByteWriter {
-  #bytes = Buffer.alloc(4096)
+  #bytes = zeros(256)
   #length = 0
 
   get length(): number {
@@ -61,10 +61,15 @@ export class ByteWriter {
     const offset = this.#length
     this.#length += count
     if (this.#length > this.#bytes.length) {
-      const larger = Buffer.alloc(Math.max(2 * this.#bytes.length, this.#length))
+      const larger = zeros(Math.max(4 * this.#bytes.length, this.#length))
       larger.set(this.#bytes)
       this.#bytes = larger
     }
     return offset
   }
+}
+
+/** A small one comes out of node's pool, which Buffer.alloc() does not use. */
+function zeros(length: number): Buffer {
+  return Buffer.allocUnsafe(length).fill(0)
 }

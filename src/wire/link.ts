@@ -14,8 +14,8 @@ import {
   type Infer,
   i32,
   nested,
+  type RawAttribute,
   text,
-  type UnknownAttribute,
   u8,
   u16,
   u32,
@@ -55,7 +55,7 @@ const veth = { peer: peer(1) }
 /** @see include/uapi/linux/if_link.h, MACVLAN_MODE_* */
 const macvlan = { mode: u32(1), broadcastQueueLength: u32(7) }
 /** @see include/uapi/linux/if_link.h, IPVLAN_MODE_* */
-const ipvlan = { mode: u16(1) }
+const ipvlan = { mode: u16(1), flags: u16(2) }
 const vlan = { id: u16(1) }
 const vrf = { table: u32(1) }
 
@@ -73,7 +73,6 @@ export interface LinkInfo {
   readonly vrf?: Infer<typeof vrf>
   readonly slaveKind?: string
   readonly bridgePort?: BridgePort
-  readonly unknown?: readonly UnknownAttribute[]
 }
 
 export const link = {
@@ -110,7 +109,7 @@ export function encodeLink(writer: ByteWriter, header: LinkHeader, value: Link):
 export function decodeLink(body: Buffer): LinkHeader & Link {
   if (body.length < 16) throw new RangeError(`Link message is short: ${body.length} of 16 bytes`)
   const header = { index: body.readInt32LE(4), flags: body.readUInt32LE(8), change: body.readUInt32LE(12) }
-  return { ...decodeAttributes(body.subarray(16), link), ...header }
+  return Object.assign(decodeAttributes(body.subarray(16), link), header)
 }
 
 function peer(type: number): Attribute<PeerLink> {
@@ -147,7 +146,6 @@ function linkInfo(type: number): Attribute<LinkInfo> {
       }
       if (value.slaveKind !== undefined) encodeAttribute(writer, slaveKind, value.slaveKind)
       if (value.bridgePort !== undefined) encodeAttribute(writer, slaveData, value.bridgePort)
-      for (const { type: other, payload } of value.unknown ?? []) encodeAttribute(writer, bytes(other), payload)
     },
     decode: (payload) => {
       let info: LinkInfo = {}
@@ -155,12 +153,12 @@ function linkInfo(type: number): Attribute<LinkInfo> {
       return info
     },
   }
-  const decodeOne = (info: LinkInfo, { type: which, payload }: UnknownAttribute): LinkInfo => {
+  const decodeOne = (info: LinkInfo, { type: which, payload }: RawAttribute): LinkInfo => {
     if (which === kind.type) return { kind: kind.decode(payload) }
     if (which === slaveKind.type) return { slaveKind: slaveKind.decode(payload) }
     if (which === 2 && isKnown(info.kind)) return { [info.kind]: data[info.kind].decode(payload) }
     if (which === slaveData.type && info.slaveKind === 'bridge') return { bridgePort: slaveData.decode(payload) }
-    return { unknown: [...(info.unknown ?? []), { type: which, payload }] }
+    return {}
   }
   const isKnown = (name: string | undefined): name is keyof typeof data => name !== undefined && Object.hasOwn(data, name)
   return { type, nested: true, ...codec }

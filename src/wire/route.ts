@@ -1,5 +1,5 @@
 /** Routes: struct rtmsg. @see include/uapi/linux/rtnetlink.h (Linux 6.18) */
-import { bytes, decodeAttributes, encodeAttributes, type Infer, nested, u32 } from './attribute.ts'
+import { bytes, cstring, decodeAttributes, encodeAttributes, type Infer, nested, u32 } from './attribute.ts'
 import type { ByteWriter } from './byte-writer.ts'
 
 export const RTM_NEWROUTE = 24
@@ -21,7 +21,26 @@ export interface RouteHeader {
   readonly type: number
 }
 
-const metrics = { mtu: u32(2), advmss: u32(8) }
+/** @see include/uapi/linux/rtnetlink.h, RTAX_* */
+const metrics = {
+  lock: u32(1),
+  mtu: u32(2),
+  window: u32(3),
+  rtt: u32(4),
+  rttVariance: u32(5),
+  slowStartThreshold: u32(6),
+  congestionWindow: u32(7),
+  advmss: u32(8),
+  reordering: u32(9),
+  hopLimit: u32(10),
+  initialCongestionWindow: u32(11),
+  features: u32(12),
+  minimumRto: u32(13),
+  initialReceiveWindow: u32(14),
+  quickAck: u32(15),
+  congestionControl: cstring(16),
+  fastOpenNoCookie: u32(17),
+}
 
 export const route = {
   destination: bytes(1),
@@ -30,6 +49,8 @@ export const route = {
   priority: u32(6),
   preferredSource: bytes(7),
   metrics: nested(8, metrics),
+  /** struct rtnexthop, one after the other. */
+  multipath: bytes(9),
   table: u32(15),
 }
 
