@@ -24,11 +24,16 @@ const REMIND_MS = 1_000
 const TIDY_EVERY = 500
 /** Who waits is told that somebody is here. */
 const HELLO = encodeFrame(KIND.hello)
+const STARTED = encodeFrame(KIND.started)
+/** Who need not wait hears both at once: each frame wakes him. */
+const HELLO_AND_STARTED = Buffer.concat([HELLO, STARTED])
 
 /** A request that is complete, and has not been served. */
 export interface Waiting {
   readonly connection: Connection
   readonly frame: Frame
+  /** Whether its sender has been told that somebody is here. */
+  readonly greeted: boolean
 }
 
 export interface ServerOptions {
@@ -125,21 +130,27 @@ function accept(options: ServerOptions, state: Connections): void {
     return log.warn('refused a connection', { reason: refusal })
   }
   const connection = new Connection(fd, now())
-  if (!connection.send(HELLO)) return connection[Symbol.dispose]()
+  const isNext = state.queue.length === 0
+  if (!isNext && !connection.send(HELLO)) return connection[Symbol.dispose]()
   state.arriving.push(connection)
   // A launcher sends before it listens: mostly all is there.
-  read(connection, options, state)
+  read(connection, options, state, !isNext)
+  if (isNext && state.arriving.includes(connection) && !connection.send(HELLO)) drop(connection, state)
 }
 
-function read(connection: Connection, { log }: ServerOptions, state: Connections): void {
+function drop(connection: Connection, state: Connections): void {
+  state.remove(connection)
+  connection[Symbol.dispose]()
+}
+
+function read(connection: Connection, { log }: ServerOptions, state: Connections, greeted = true): void {
   try {
     const frame = connection.read()
     if (frame === undefined) return
     state.remove(connection)
-    state.queue.push({ connection, frame })
+    state.queue.push({ connection, frame, greeted })
   } catch (error) {
-    state.remove(connection)
-    connection[Symbol.dispose]()
+    drop(connection, state)
     log.detail('closed a connection', { reason: describe(error) })
   }
 }
@@ -147,16 +158,15 @@ function read(connection: Connection, { log }: ServerOptions, state: Connections
 function dropSlow({ log }: ServerOptions, state: Connections): void {
   const slow = state.arriving.filter(({ since }) => now() - since > REQUEST_TIMEOUT_MS)
   for (const connection of slow) {
-    state.remove(connection)
-    connection[Symbol.dispose]()
+    drop(connection, state)
     log.warn('closed a connection', { reason: 'its request did not arrive' })
   }
 }
 
 /** Saying that it begins is how a request that nobody waits for any more is found out, before anything is changed. */
-function serve({ connection, frame }: Waiting, options: ServerOptions): void {
+function serve({ connection, frame, greeted }: Waiting, options: ServerOptions): void {
   using _connection = connection
-  if (connection.isHungUp() || !connection.send(encodeFrame(KIND.started)))
+  if (connection.isHungUp() || !connection.send(greeted ? STARTED : HELLO_AND_STARTED))
     return options.log.detail('dropped a request', { reason: 'nobody waits for it' })
   try {
     options.serve(connection, frame)

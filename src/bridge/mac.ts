@@ -3,7 +3,8 @@ import type { IpAddress } from '../wire/ip-address.ts'
 
 /** @returns A locally administered unicast address. It must be unique on the bridge, not secret. */
 export function randomMac(): Uint8Array {
-  const mac = Uint8Array.from({ length: 6 }, () => Math.floor(Math.random() * 256))
+  const mac = new Uint8Array(6)
+  for (let i = 0; i < mac.length; i++) mac[i] = Math.floor(Math.random() * 256)
   mac[0] = ((mac[0] as number) & 0xfc) | 0x02
   return mac
 }
@@ -16,9 +17,11 @@ export function linkLocalAddress(mac: Uint8Array): IpAddress {
 }
 
 export function macToBytes(mac: string): Uint8Array {
-  return Uint8Array.from(mac.split(':'), (octet) => Number.parseInt(octet, 16))
+  return new Uint8Array(mac.split(':').map((octet) => Number.parseInt(octet, 16)))
 }
 
 export function macToText(mac: Uint8Array): string {
-  return Array.from(mac, (octet) => octet.toString(16).padStart(2, '0')).join(':')
+  return Buffer.from(mac)
+    .toString('hex')
+    .replace(/..(?=.)/g, '$&:')
 }

@@ -97,10 +97,19 @@ export function gatewaysOf(rangeSets: readonly RangeSet[]): readonly IpPrefix[] 
   return [...new Map(gateways.map((prefix) => [formatPrefix(prefix), prefix])).values()]
 }
 
+const parsedSubnets = new Map<string, readonly RangeSet[]>()
+
+/** A process that stays asks for the same subnet in every call. */
+function chosenRangeSets(subnet: string | undefined): readonly RangeSet[] {
+  const parsed = parsedSubnets.get(subnet ?? '') ?? parseRangeSets({ subnet })
+  parsedSubnets.set(subnet ?? '', parsed)
+  return parsed
+}
+
 /** @returns The network as it was set up, when the configuration has not changed since; then nothing need be looked for. */
 export function recallNetwork(config: NetworkConfig, known: NetworkRecord | undefined): Network | undefined {
   if (known === undefined || (config.bridge ?? known.bridge) !== known.bridge) return undefined
-  const rangeSets = config.rangeSets.length > 0 ? config.rangeSets : known.chosen ? parseRangeSets({ subnet: known.subnets[0] }) : []
+  const rangeSets = config.rangeSets.length > 0 ? config.rangeSets : known.chosen ? chosenRangeSets(known.subnets[0]) : []
   const wanted = subnetsOf(rangeSets).map(formatPrefix)
   const same =
     wanted.length > 0 &&

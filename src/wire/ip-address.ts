@@ -45,7 +45,7 @@ export function parsePrefix(text: string): IpPrefix | undefined {
 
 /** @returns Dotted decimal, or RFC 5952 text. */
 export function formatAddress(address: IpAddress): string {
-  if (address.family === 4) return [24n, 16n, 8n, 0n].map((shift) => (address.value >> shift) & 255n).join('.')
+  if (address.family === 4) return formatV4(Number(address.value))
   const groups = Array.from({ length: 8 }, (_, i) => Number((address.value >> BigInt(112 - 16 * i)) & 0xffffn))
   const { start, length } = longestZeroRun(groups)
   const text = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':')
@@ -60,6 +60,11 @@ export function formatPrefix(prefix: IpPrefix): string {
 /** @returns The address in network byte order, 4 or 16 bytes. */
 export function addressToBytes(address: IpAddress): Uint8Array {
   const bytes = new Uint8Array(addressBits(address.family) / 8)
+  if (address.family === 4) {
+    const value = Number(address.value)
+    bytes.set([value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255])
+    return bytes
+  }
   let rest = address.value
   for (let i = bytes.length - 1; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 255n)
   return bytes
@@ -97,10 +102,16 @@ function hostBits(prefix: IpPrefix): bigint {
   return BigInt(addressBits(prefix.address.family) - prefix.prefixLength)
 }
 
+function formatV4(value: number): string {
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`
+}
+
+/** Anything but the one text of an address is refused, leading zeros too. */
 function parseV4(text: string): number | undefined {
-  const parts = text.split('.')
-  if (parts.length !== 4 || !parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) <= 255)) return undefined
-  return parts.reduce((value, part) => value * 256 + Number(part), 0)
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text)
+  if (match === null) return undefined
+  const value = ((Number(match[1]) * 256 + Number(match[2])) * 256 + Number(match[3])) * 256 + Number(match[4])
+  return formatV4(value) === text ? value : undefined
 }
 
 function parseV6(text: string): IpAddress | undefined {
