@@ -41,6 +41,9 @@ for (const [remedy, clean] of Object.entries(REMEDIES)) {
     const c1 = host.container('c1')
     host.mustCni('ADD', first(c1))
     const routing = routingOf(c1)
+    // The first one of all makes files that stay: the later ones have fewer calls.
+    host.mustCni('ADD', second(c1))
+    host.mustCni('DEL', second(c1))
     const points = changesOf(host, host.prepare('ADD', second(c1)))
     host.mustCni('DEL', second(c1))
     const before = snapshot(host)
@@ -54,7 +57,7 @@ for (const [remedy, clean] of Object.entries(REMEDIES)) {
       assertSame(snapshot(host), before, point.text)
     }
     t.diagnostic(`killed at ${killed} of ${points.length} calls`)
-    assert.ok(killed >= MOST / 2, `only ${killed} ADDs were killed`)
+    assert.ok(killed >= MOST - 4, `only ${killed} ADDs were killed`)
     host.mustCni('DEL', first(c1))
     assertNothingLeft(host)
   })
