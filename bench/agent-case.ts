@@ -20,13 +20,21 @@ export function agentCase(options: CaseOptions): readonly Row[] {
     tsnet(options.plugin),
     { ...tsnet(options.plugin, native), name: 'native', firstPort: 40_000 },
     { ...tsnet(options.plugin, { network: 'shot', config: { bridge: 'shot0' }, execute: inOneShot }), name: 'shot', firstPort: 50_000 },
+    {
+      ...tsnet(options.plugin, { network: 'alone', config: { backend: 'nftables', bridge: 'alone0' }, execute: inOneShot }),
+      name: 'alone',
+      firstPort: 45_000,
+    },
     { ...reference(), firstPort: 30_000 },
   ]
   for (const [i, contender] of contenders.entries()) contender.add(container(`${contender.name}-stands`, 60_000 + i))
   const floor = prepareFloor(options)
   warmUp(contenders.slice(0, 2))
-  const [ours, nft, shot, theirs, kernel] = interleave(floor === undefined ? contenders : [...contenders, floor], { ...options, forget: false })
-  if (!ours || !nft || !shot || !theirs) throw new Error('A series is missing')
+  const [ours, nft, shot, nftShot, theirs, kernel] = interleave(floor === undefined ? contenders : [...contenders, floor], {
+    ...options,
+    forget: false,
+  })
+  if (!ours || !nft || !shot || !nftShot || !theirs) throw new Error('A series is missing')
   const against = { against: 'reference' }
   return [
     rowOf({ case: 'ADD through the agent', ...against, target: TARGETS.add }, ours.adds, theirs.adds),
@@ -35,6 +43,8 @@ export function agentCase(options: CaseOptions): readonly Row[] {
     rowOf({ case: 'DEL through the agent, nftables', ...against, target: TARGETS.del }, nft.dels, theirs.dels),
     rowOf({ case: 'ADD in one shot', ...against, target: SHOT_TARGETS.add }, shot.adds, theirs.adds),
     rowOf({ case: 'DEL in one shot', ...against, target: SHOT_TARGETS.del }, shot.dels, theirs.dels),
+    rowOf({ case: 'ADD in one shot, nftables', ...against, target: SHOT_TARGETS.add }, nftShot.adds, theirs.adds),
+    rowOf({ case: 'DEL in one shot, nftables', ...against, target: SHOT_TARGETS.del }, nftShot.dels, theirs.dels),
     rowOf({ case: 'ADD through the agent', against: 'one shot' }, ours.adds, shot.adds),
     rowOf({ case: 'DEL through the agent', against: 'one shot' }, ours.dels, shot.dels),
     ...(kernel === undefined ? [] : floorRows(summarize(nft.adds), summarize(kernel.adds))),
