@@ -23,7 +23,7 @@ export function agentCase(options: CaseOptions): readonly Row[] {
     {
       ...tsnet(options.plugin, { network: 'alone', config: { backend: 'nftables', bridge: 'alone0' }, execute: inOneShot }),
       name: 'alone',
-      firstPort: 45_000,
+      firstPort: 55_000,
     },
     { ...reference(), firstPort: 30_000 },
   ]
