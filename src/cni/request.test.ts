@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { TsnetError } from '../error.ts'
-import { checkIfname, MAX_CONFIG_BYTES, parseConfig, parseEnvironment } from './request.ts'
+import { checkIfname, MAX_CONFIG_BYTES, MAX_CONFIG_COLONS, parseConfig, parseEnvironment } from './request.ts'
 import { parseValidAttachments } from './valid-attachments.ts'
 import type { Command } from './version.ts'
 
@@ -106,6 +106,7 @@ test('parseConfig() refuses with the code of the first thing wrong', () => {
     ['', 'ADD', 6, /empty$/],
     [' \n', 'ADD', 6, /empty$/],
     [`{"name":"${'ü'.repeat(MAX_CONFIG_BYTES / 2)}"}`, 'ADD', 6, /longer than 1 MiB$/],
+    [`{"name":"n","list":[${Array.from({ length: MAX_CONFIG_COLONS }, () => '{"":0}')}]}`, 'ADD', 6, /more than 20,000 colons$/],
     ['{', 'ADD', 6, 'Cannot read the network configuration as JSON'],
     ['[]', 'ADD', 6, /It is a list, not a JSON object$/],
     ['null', 'ADD', 6, /It is null, not a JSON object$/],

@@ -35,6 +35,8 @@ export interface RawConfig {
 
 /** A longer configuration is refused; a reader may stop after this many bytes and one. */
 export const MAX_CONFIG_BYTES = 1024 * 1024
+/** Each member has one. A one-shot process hashes keys in a way that can be foreseen (docs/decisions/0016): a million bytes of such keys would take minutes. */
+export const MAX_CONFIG_COLONS = 20_000
 
 /** Container ids and network names become file names, with an interface name and a suffix beside them. */
 const MAX_NAME_BYTES = 200
@@ -86,13 +88,15 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
  * @param spoken The versions that the plugin supports; default all.
  * @returns The configuration. For DEL, prevResult, runtimeConfig and args of the wrong type count as absent: a DEL finds what
  * to delete by container id, and a refusal would keep the container's network for ever.
- * @throws TsnetError CNI code 6: empty, longer than 1 MiB, no JSON object, prevResult no object, name or cniVersion no string;
+ * @throws TsnetError CNI code 6: empty, longer than 1 MiB, of too many members, no JSON object, prevResult no object, name or cniVersion no string;
  * 7: no or a bad name, runtimeConfig or args no object; 1: unsupported version, or one that does not know the command
  * @see CNI spec 1.1.0, "Section 1: Network configuration format"; containernetworking/cni pkg/skel/skel.go, validateConfig
  */
 export function parseConfig(text: string, command: Command, spoken?: readonly CniVersion[]): RawConfig {
   if (text.trim() === '') throw decodeError('Cannot read the network configuration: Standard input is empty')
   if (Buffer.byteLength(text) > MAX_CONFIG_BYTES) throw decodeError('Cannot read the network configuration: It is longer than 1 MiB')
+  if (hasMore(text, ':', MAX_CONFIG_COLONS))
+    throw decodeError(`Cannot read the network configuration: It has more than ${MAX_CONFIG_COLONS.toLocaleString('en')} colons`)
   const raw = parseJson(text)
   if (!isObject(raw)) throw decodeError(`Cannot read the network configuration: It is ${quote(raw)}, not a JSON object`)
   const name = stringOrDecodeError(raw, 'name') ?? ''
@@ -178,4 +182,10 @@ function nameError(message: string, details?: string): TsnetError {
 
 function environmentError(message: string, details?: string): TsnetError {
   return new TsnetError('TSNET_ENVIRONMENT', message, present({ cniCode: CNI_CODE.invalidEnvironment, details }))
+}
+
+function hasMore(text: string, wanted: string, limit: number): boolean {
+  let count = 0
+  for (let at = text.indexOf(wanted); at >= 0 && count <= limit; at = text.indexOf(wanted, at + 1)) count++
+  return count > limit
 }
