@@ -7,8 +7,6 @@ import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSyn
 import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { setFlagsFromString } from 'node:v8'
-import { Script } from 'node:vm'
 import { build } from 'esbuild'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -32,6 +30,10 @@ const withYargs = {
   banner: { js: "const TSNET_YARGS_URL = require('node:url').pathToFileURL(__dirname + '/yargs/lib/platform-shims/esm.mjs').href" },
   define: { 'import.meta.url': 'TSNET_YARGS_URL', 'import.meta.resolve': 'undefined' },
 }
+
+/** With these node starts a call sooner, if it knows them (docs/decisions/0016). */
+const NODE_OPTIONS = ['--no-rehash-snapshot', '--no-sparkplug', '--v8-pool-size=0']
+const nodeOptions = spawnSync(process.execPath, [...NODE_OPTIONS, '--eval', '']).status === 0 ? NODE_OPTIONS : []
 
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
 
@@ -129,15 +131,16 @@ async function buildCached(name, entryPoint) {
   const source = `(function(exports,require,module,__filename,__dirname){${outputFiles[0].text}\n})`
   const hash = createHash('sha256').update(source).digest('hex').slice(0, 16)
   const stem = `${name}.${hash}`
-  setFlagsFromString('--no-lazy')
-  const script = new Script(source, { filename: join(dist, `${stem}.js`) })
-  // V8 writes a hash of its flags into the code, and refuses it under others.
-  setFlagsFromString('--lazy')
   replace(join(dist, `${stem}.js`), (path) => writeFileSync(path, source))
-  replace(join(dist, `${stem}.code`), (path) => writeFileSync(path, script.createCachedData()))
+  replace(join(dist, `${stem}.code`), (path) => compile(join(dist, `${stem}.js`), path))
   replace(join(dist, `${name}.cjs`), (path) => writeFileSync(path, loader(stem)))
   removeFormer(name, stem)
   return hash
+}
+
+function compile(path, target) {
+  const { status, stderr } = spawnSync(process.execPath, [...nodeOptions, join(root, 'scripts', 'code-cache.mjs'), path, target], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`V8 cannot compile ${path}:\n${stderr}`)
 }
 
 /** esbuild writes ASCII, and latin1 is what V8 takes without decoding. */
@@ -173,6 +176,8 @@ async function buildLauncher() {
   const folder = join(root, 'build', 'native')
   const config = `/* Made by npm run build; do not edit. */
 #define TSNET_NODE ${quoteC(process.execPath)}
+#define TSNET_NODE_SIZE ${statSync(process.execPath).size}
+#define TSNET_NODE_OPTIONS ${listC(nodeOptions)}
 #define TSNET_DIST ${quoteC(dist)}
 #define TSNET_BUILD ${quoteC(buildID)}
 #define TSNET_OWN_TYPES ${listC(OWN_TYPES)}
@@ -237,7 +242,9 @@ here=\${0%/*} node=${quoted(process.execPath)} dist=${quoted(dist)}
 [ -x "$node" ] || node=node
 if [ -r "$here/.tsnet/dist/cni.cjs" ]; then dist=$here/.tsnet/dist; elif [ -r "$here/../cni.cjs" ]; then dist=$here/..; fi
 ${cli}${daemon}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
-exec "$node" "$dist/$bundle.cjs" "\${0##*/}"
+set --
+[ "$(stat -Lc %s "$node" 2>/dev/null)" != ${statSync(process.execPath).size} ] || set -- ${nodeOptions.join(' ')}
+exec "$node" "$@" "$dist/$bundle.cjs" "\${0##*/}"
 `
 }
 
