@@ -142,7 +142,19 @@ async function buildCached(name, entryPoint) {
 function compile(path, target, calls) {
   const node = [process.execPath, ...nodeOptions, join(root, 'scripts', 'code-cache.mjs'), path, target]
   const user = process.getuid() === 0 ? [] : ['--map-root-user']
-  const namespaces = ['unshare', ...user, '--net', '--mount', '--pid', '--fork', '--mount-proc', 'sh', '-c', 'mount -t tmpfs tmpfs /run && exec "$@"', 'sh']
+  const namespaces = [
+    'unshare',
+    ...user,
+    '--net',
+    '--mount',
+    '--pid',
+    '--fork',
+    '--mount-proc',
+    'sh',
+    '-c',
+    'mount -t tmpfs tmpfs /run && exec "$@"',
+    'sh',
+  ]
   if (run([...namespaces, ...node, JSON.stringify(calls)]).status === 0) return
   const { status, stderr } = run(node)
   if (status !== 0) throw new Error(`V8 cannot compile ${path}:\n${stderr}`)

@@ -29,7 +29,13 @@ function rehearse(calls) {
   const container = spawn('unshare', ['-n', 'sleep', 'infinity'])
   let prevResult
   for (const { type, command, config } of calls) {
-    const env = { CNI_COMMAND: command, CNI_CONTAINERID: 'rehearsal', CNI_NETNS: `/proc/${container.pid}/ns/net`, CNI_IFNAME: 'eth0', CNI_PATH: '/none' }
+    const env = {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: 'rehearsal',
+      CNI_NETNS: `/proc/${container.pid}/ns/net`,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: '/none',
+    }
     const output = call(script, type, { ...env, PATH: process.env.PATH }, { ...config, type, prevResult })
     if (command === 'ADD') prevResult = JSON.parse(output)
   }
