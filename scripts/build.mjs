@@ -32,7 +32,7 @@ const withYargs = {
 }
 
 /** With these node starts a call sooner, if it knows them (docs/decisions/0016). */
-const NODE_OPTIONS = ['--no-rehash-snapshot', '--no-sparkplug', '--v8-pool-size=0']
+const NODE_OPTIONS = ['--no-rehash-snapshot', '--min-semi-space-size=4', '--no-sparkplug', '--v8-pool-size=0']
 const nodeOptions = spawnSync(process.execPath, [...NODE_OPTIONS, '--eval', '']).status === 0 ? NODE_OPTIONS : []
 
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')

@@ -1,13 +1,14 @@
 // Writes the code that V8 makes of a bundle: `node OPTIONS scripts/code-cache.mjs BUNDLE TARGET [CALLS]`. V8 writes a hash of its options into it and takes
 // it under the same only, so this is a process of its own, started with those of the launcher. CALLS, as JSON, are done for real in this process's namespaces,
 // which are to be thrown away; then the code is that of the functions which they ran. Without, it is that of all functions.
-import { spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { Script } from 'node:vm'
 
+const CONTAINER = '/run/container'
 const INPUT = '/run/input'
 const OUTPUT = '/run/output'
 const [, , path, target, calls] = process.argv
@@ -26,20 +27,20 @@ function compileAll() {
 /** Each plugin of a chain gets the result of the one before. */
 function rehearse(calls) {
   const script = new Script(source, { filename: path })
-  const container = spawn('unshare', ['-n', 'sleep', 'infinity'])
+  writeFileSync(CONTAINER, '')
+  execFileSync('unshare', [`--net=${CONTAINER}`, 'true'])
   let prevResult
   for (const { type, command, config } of calls) {
     const env = {
       CNI_COMMAND: command,
       CNI_CONTAINERID: 'rehearsal',
-      CNI_NETNS: `/proc/${container.pid}/ns/net`,
+      CNI_NETNS: CONTAINER,
       CNI_IFNAME: 'eth0',
       CNI_PATH: '/none',
     }
     const output = call(script, type, { ...env, PATH: process.env.PATH }, { ...config, type, prevResult })
     if (command === 'ADD') prevResult = JSON.parse(output)
   }
-  container.kill()
   return script
 }
 
