@@ -32,7 +32,7 @@ const withYargs = {
 }
 
 /** With these node starts a call sooner, if it knows them (docs/decisions/0016). */
-const NODE_OPTIONS = ['--no-rehash-snapshot', '--min-semi-space-size=4', '--no-sparkplug', '--v8-pool-size=0']
+const NODE_OPTIONS = ['--no-rehash-snapshot', '--min-semi-space-size=4', '--no-sparkplug']
 const nodeOptions = spawnSync(process.execPath, [...NODE_OPTIONS, '--eval', '']).status === 0 ? NODE_OPTIONS : []
 
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
@@ -155,7 +155,10 @@ function compile(path, target, calls) {
     'mount -t tmpfs tmpfs /run && exec "$@"',
     'sh',
   ]
-  if (run([...namespaces, ...node, JSON.stringify(calls)]).status === 0) return
+  const rehearsal = run([...namespaces, ...node, JSON.stringify(calls)])
+  if (rehearsal.status === 0) return
+  const why = (rehearsal.error?.message ?? rehearsal.stderr).trim()
+  console.error(`Calls cannot be rehearsed here, so their compiled code holds everything and takes a millisecond longer to load: ${why}`)
   const { status, stderr } = run(node)
   if (status !== 0) throw new Error(`V8 cannot compile ${path}:\n${stderr}`)
 }
