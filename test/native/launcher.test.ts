@@ -8,8 +8,10 @@ import { type TestContext, test } from 'node:test'
 const ROOT = process.cwd()
 const TSNET = join(ROOT, 'dist/bin/tsnet')
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
-/** What V8 reads at each start. */
+/** What V8 reads at each start: the source, of which it only compiles what is called without being in the compiled code. */
 const LARGEST_BUNDLE = 192 * 1024
+const LARGEST_CODE = { cni: 560 * 1024, plugins: 600 * 1024 }
+const NO_NAMESPACES = run('unshare', ['--map-root-user', '--net', '--mount', '--pid', '--fork', '--mount-proc', 'true']).status !== 0
 
 function folder(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), 'tsnet-launcher-'))
@@ -98,6 +100,11 @@ test('only the node of the build gets options, and only for one call', (t) => {
   assert.deepEqual(optionsFrom(t, TSNET, true, {}), [])
 })
 
+test('the options of the launcher leave random numbers random', (t) => {
+  const draw = () => run(process.execPath, [...optionsFrom(t, TSNET, true), '--print', 'Math.random()']).stdout
+  assert.notEqual(draw(), draw())
+})
+
 test('V8 takes the code beside the bundles under the options of the launcher', (t) => {
   const options = optionsFrom(t, TSNET, true)
   for (const stem of [stemOf('cni'), stemOf('plugins')]) {
@@ -106,6 +113,10 @@ test('V8 takes the code beside the bundles under the options of the launcher', (
       console.log(new (require('vm').Script)(readFileSync('${stem}.js', 'latin1'), { filename: '${stem}.js', cachedData }).cachedDataRejected)`
     assert.deepEqual(run(process.execPath, [...options, '--eval', script]), { status: 0, stdout: 'false\n', stderr: '' })
   }
+})
+
+test('the compiled code is that of what a call runs', { skip: NO_NAMESPACES && 'The build cannot rehearse calls here' }, () => {
+  for (const [bundle, largest] of Object.entries(LARGEST_CODE)) assert.ok(statSync(`${stemOf(bundle)}.code`).size < largest)
 })
 
 test("the plugin's bundle stays small and loads nothing that is slow to load", () => {
