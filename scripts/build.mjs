@@ -38,6 +38,7 @@ const nodeOptions = spawnSync(process.execPath, [...NODE_OPTIONS, '--eval', ''])
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
 
 mkdirSync(join(dist, 'bin'), { recursive: true })
+replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 /** What launcher and agent compare: an agent of another build is as good as none. */
 const buildID = `${version}-${await buildCached('plugins', 'src/bin/plugins.ts')}`
 await buildCached('cni', 'src/bin/cni.ts')
@@ -66,7 +67,6 @@ await build({
   banner: { js: 'const __dirname = import.meta.dirname' },
 })
 declareTypes('bin/library')
-replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 const launcher = await buildLauncher()
 for (const type of PLUGIN_TYPES) {
   replace(join(dist, 'bin', type), (path) => {

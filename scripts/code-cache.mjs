@@ -14,8 +14,13 @@ const OUTPUT = '/run/output'
 const [, , path, target, calls] = process.argv
 const source = readFileSync(path, 'latin1')
 
-writeFileSync(target, (calls === undefined ? compileAll() : rehearse(JSON.parse(calls))).createCachedData())
-process.exit()
+try {
+  writeFileSync(target, (calls === undefined ? compileAll() : rehearse(JSON.parse(calls))).createCachedData())
+  process.exit(0)
+} catch (error) {
+  console.error(error.message)
+  process.exit(1)
+}
 
 function compileAll() {
   setFlagsFromString('--no-lazy')
