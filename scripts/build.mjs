@@ -8,6 +8,7 @@ import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { compile, nodeOptions } from './node-start.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const dist = join(root, 'dist')
@@ -30,10 +31,6 @@ const withYargs = {
   banner: { js: "const TSNET_YARGS_URL = require('node:url').pathToFileURL(__dirname + '/yargs/lib/platform-shims/esm.mjs').href" },
   define: { 'import.meta.url': 'TSNET_YARGS_URL', 'import.meta.resolve': 'undefined' },
 }
-
-/** With these node starts a call sooner, if it knows them (docs/decisions/0016). */
-const NODE_OPTIONS = ['--no-rehash-snapshot', '--min-semi-space-size=4', '--no-sparkplug']
-const nodeOptions = spawnSync(process.execPath, [...NODE_OPTIONS, '--eval', '']).status === 0 ? NODE_OPTIONS : []
 
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
 
@@ -132,48 +129,10 @@ async function buildCached(name, entryPoint) {
   const hash = createHash('sha256').update(source).digest('hex').slice(0, 16)
   const stem = `${name}.${hash}`
   replace(join(dist, `${stem}.js`), (path) => writeFileSync(path, source))
-  replace(join(dist, `${stem}.code`), (path) => compile(join(dist, `${stem}.js`), path, rehearsalOf(name)))
+  replace(join(dist, `${stem}.code`), (path) => compile(join(dist, `${stem}.js`), path, name))
   replace(join(dist, `${name}.cjs`), (path) => writeFileSync(path, loader(stem)))
   removeFormer(name, stem)
   return hash
-}
-
-/** The code is that of what a few calls run, where they can be made: in namespaces of their own, by root or in a user namespace. Else it is that of everything. */
-function compile(path, target, calls) {
-  const node = [process.execPath, ...nodeOptions, join(root, 'scripts', 'code-cache.mjs'), path, target]
-  const user = process.getuid() === 0 ? [] : ['--map-root-user']
-  const namespaces = [
-    'unshare',
-    ...user,
-    '--net',
-    '--mount',
-    '--pid',
-    '--fork',
-    '--mount-proc',
-    'sh',
-    '-c',
-    'mount -t tmpfs tmpfs /run && exec "$@"',
-    'sh',
-  ]
-  const rehearsal = run([...namespaces, ...node, JSON.stringify(calls)])
-  if (rehearsal.status === 0) return
-  const why = (rehearsal.error?.message ?? rehearsal.stderr).trim()
-  console.error(`Calls cannot be rehearsed here, so their compiled code holds everything and takes a millisecond longer to load: ${why}`)
-  const { status, stderr } = run(node)
-  if (status !== 0) throw new Error(`V8 cannot compile ${path}:\n${stderr}`)
-}
-
-/** Two of a type's own ADD and DEL with each backend, and the chain that podman and most others have. */
-function rehearsalOf(name) {
-  const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
-  const head = { cniVersion: '1.0.0', runtimeConfig: { portMappings } }
-  const ipam = { type: 'host-local', ranges: [[{ subnet: '10.1.2.0/24' }]], routes: [{ dst: '0.0.0.0/0' }], dataDir: '/run/networks' }
-  const chain = ['bridge', 'portmap', 'firewall', 'tuning']
-  const config = { ...head, name: 'rehearsal', bridge: 'rehearsal0', isGateway: true, ipMasq: true, ipam, capabilities: { portMappings: true } }
-  if (name === 'plugins') return ['ADD', 'DEL'].flatMap((command) => chain.map((type) => ({ command, type, config })))
-  return ['nftables', 'iptables'].flatMap((backend) =>
-    ['ADD', 'DEL'].map((command) => ({ command, type: 'tsnet', config: { ...head, name: backend, bridge: `tsnet-${backend}`, backend } })),
-  )
 }
 
 /** esbuild writes ASCII, and latin1 is what V8 takes without decoding. */
@@ -232,10 +191,6 @@ async function buildLauncher() {
 /** The inside of a list of C string literals. */
 function listC(texts) {
   return texts.map((text) => `${quoteC(text)},`).join(' ')
-}
-
-function run([command, ...args]) {
-  return spawnSync(command, args, { encoding: 'utf8' })
 }
 
 function make(sources) {

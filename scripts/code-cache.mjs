@@ -1,21 +1,22 @@
-// Writes the code that V8 makes of a bundle: `node OPTIONS scripts/code-cache.mjs BUNDLE TARGET [CALLS]`. V8 writes a hash of its options into it and takes
-// it under the same only, so this is a process of its own, started with those of the launcher. CALLS, as JSON, are done for real in this process's namespaces,
-// which are to be thrown away; then the code is that of the functions which they ran. Without, it is that of all functions.
+// Writes the code that V8 makes of a bundle: `node OPTIONS scripts/code-cache.mjs BUNDLE TARGET [REHEARSAL]`. V8 writes a hash of its options into it and
+// takes it under the same only, so this is a process of its own, started with those of the launcher. With the name of a rehearsal, its calls are done for real
+// in this process's namespaces, which are to be thrown away; then the code is that of the functions which they ran. Without, it is that of all functions.
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { Script } from 'node:vm'
+import { REHEARSALS } from './rehearsals.mjs'
 
 const CONTAINER = '/run/container'
 const INPUT = '/run/input'
 const OUTPUT = '/run/output'
-const [, , path, target, calls] = process.argv
+const [, , path, target, rehearsal] = process.argv
 const source = readFileSync(path, 'latin1')
 
 try {
-  writeFileSync(target, (calls === undefined ? compileAll() : rehearse(JSON.parse(calls))).createCachedData())
+  writeFileSync(target, (rehearsal === undefined ? compileAll() : rehearse(REHEARSALS[rehearsal])).createCachedData())
   process.exit(0)
 } catch (error) {
   console.error(error.message)

@@ -5,6 +5,7 @@ export const ENOENT = 2
 export const EINTR = 4
 export const EAGAIN = 11
 export const ENODEV = 19
+export const ENOTDIR = 20
 export const EINVAL = 22
 export const ENETDOWN = 100
 export const ENETUNREACH = 101
