@@ -119,11 +119,12 @@ test('the compiled code is that of what a call runs', { skip: NO_NAMESPACES && '
   for (const [bundle, largest] of Object.entries(LARGEST_CODE)) assert.ok(statSync(`${stemOf(bundle)}.code`).size < largest)
 })
 
-test("the plugin's bundle stays small and loads nothing that is slow to load", () => {
-  const path = `${stemOf('cni')}.js`
-  assert.ok(statSync(path).size < LARGEST_BUNDLE)
-  const modules = new Set([...readFileSync(path, 'utf8').matchAll(/require\("([^"]+)"\)/g)].map(([, name]) => name))
-  assert.deepEqual([...modules].sort(), ['node:fs', 'node:path', 'node:util'])
+test("the plugin's bundle stays small, and it and the other load nothing that is slow to load", () => {
+  assert.ok(statSync(`${stemOf('cni')}.js`).size < LARGEST_BUNDLE)
+  for (const bundle of ['cni', 'plugins']) {
+    const modules = new Set([...readFileSync(`${stemOf(bundle)}.js`, 'utf8').matchAll(/require\("([^"]+)"\)/g)].map(([, name]) => name))
+    assert.deepEqual([...modules].sort(), ['node:fs', 'node:path', 'node:util'])
+  }
 })
 
 /** @returns The path, without its ending, of the files that a bundle's loader reads. */
