@@ -37,6 +37,10 @@ static struct {
 static const char *const own_types[] = {TSNET_OWN_TYPES NULL};
 static const char *const plugins_only[] = {TSNET_PLUGINS_ONLY NULL};
 
+/* What node starts one call with (docs/decisions/0016), and what all else. */
+static const char *const one_shot_options[] = {TSNET_NODE_OPTIONS NULL};
+static const char *const none[] = {NULL};
+
 static int is_one_of(const char *name, const char *const names[])
 {
     for (size_t i = 0; names[i] != NULL; i++)
@@ -165,37 +169,52 @@ __attribute__((noreturn)) static void give_up(const char *what, const char *reas
     _exit(1);
 }
 
-/* Becomes node. words: what follows the bundle, ended by NULL. */
-__attribute__((noreturn)) static void become_node(const char *bundle, char *const words[])
+static size_t length_of(const char *const words[])
 {
     size_t count = 0;
     while (words[count] != NULL)
         count++;
-    const char **argv = calloc(count + 3, sizeof *argv);
+    return count;
+}
+
+/* Node refuses to start with an option that it does not know, and only the build's own was asked. By its size, for any copy of it will do. */
+static int is_node_of_build(const char *path)
+{
+    struct stat file;
+    return stat(path, &file) == 0 && file.st_size == TSNET_NODE_SIZE;
+}
+
+/* Becomes node. options: for the node of the build alone; words: what follows the bundle; both ended by NULL. */
+__attribute__((noreturn)) static void become_node(const char *const options[], const char *bundle, const char *const words[])
+{
+    const char *node = node_path();
+    size_t count = is_node_of_build(node) ? length_of(options) : 0;
+    const char **argv = calloc(count + length_of(words) + 3, sizeof *argv);
     if (argv == NULL)
         _exit(1);
-    argv[0] = node_path();
-    argv[1] = bundle_path(bundle);
-    if (access(argv[1], R_OK) != 0)
+    argv[0] = node;
+    memcpy(argv + 1, options, count * sizeof *argv);
+    argv[count + 1] = bundle_path(bundle);
+    if (access(argv[count + 1], R_OK) != 0)
         give_up(bundle, strerror(errno), "It was in " TSNET_DIST " when tsnet was built, or lies beside the folder of the program");
-    memcpy(argv + 2, words, count * sizeof *argv);
+    memcpy(argv + count + 2, words, length_of(words) * sizeof *argv);
     clean_environment();
-    execv(argv[0], (char *const *)argv);
-    argv[0] = "node";
-    execvp("node", (char *const *)argv);
+    execv(node, (char *const *)argv);
+    argv[count] = "node";
+    execvp("node", (char *const *)(argv + count));
     give_up("node", strerror(errno), "It was " TSNET_NODE " when tsnet was built");
 }
 
 /* token: of a request that an agent may have begun, by which its work is recognised; else NULL. */
 __attribute__((noreturn)) static void run_one_shot(char *entry, const char *token)
 {
-    char *const words[] = {entry, NULL};
+    const char *const words[] = {entry, NULL};
     if (token != NULL)
         setenv("TSNET_REQUEST", token, 1);
     else
         unsetenv("TSNET_REQUEST");
     restore_input();
-    become_node(is_one_of(entry, own_types) ? "cni.cjs" : "plugins.cjs", words);
+    become_node(one_shot_options, is_one_of(entry, own_types) ? "cni.cjs" : "plugins.cjs", words);
 }
 
 /* The namespace is opened here, so that neither another mount namespace nor a path that changes matters. Returns -1 for none. */
@@ -288,11 +307,9 @@ int main(int argc, char **argv)
     const char *command = getenv("CNI_COMMAND");
     occupy_standard_files();
     if (strcmp(entry, "dhcp") == 0 && argc > 1 && strcmp(argv[1], "daemon") == 0)
-        become_node("dhcp.cjs", argv + 2);
-    if (command == NULL && !is_one_of(entry, plugins_only)) {
-        char *const none[] = {NULL};
-        become_node("cli.cjs", argc > 0 ? argv + 1 : none);
-    }
+        become_node(none, "dhcp.cjs", (const char *const *)argv + 2);
+    if (command == NULL && !is_one_of(entry, plugins_only))
+        become_node(none, "cli.cjs", argc > 0 ? (const char *const *)argv + 1 : none);
     /* podman asks every plugin of every list in every command. */
     if (command != NULL && strcmp(command, "VERSION") == 0)
         _exit(write_all(1, TSNET_VERSION_DOCUMENT, sizeof TSNET_VERSION_DOCUMENT - 1) == 0 ? 0 : 1);

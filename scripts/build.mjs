@@ -7,9 +7,8 @@ import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSyn
 import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { setFlagsFromString } from 'node:v8'
-import { Script } from 'node:vm'
 import { build } from 'esbuild'
+import { compile, nodeOptions } from './node-start.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const dist = join(root, 'dist')
@@ -36,6 +35,7 @@ const withYargs = {
 const { OWN_TYPES, PLUGIN_TYPES } = await load('src/plugins/types.ts')
 
 mkdirSync(join(dist, 'bin'), { recursive: true })
+replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 /** What launcher and agent compare: an agent of another build is as good as none. */
 const buildID = `${version}-${await buildCached('plugins', 'src/bin/plugins.ts')}`
 await buildCached('cni', 'src/bin/cni.ts')
@@ -64,7 +64,6 @@ await build({
   banner: { js: 'const __dirname = import.meta.dirname' },
 })
 declareTypes('bin/library')
-replace(join(dist, 'koffi.node'), (path) => copyFileSync(addon(), path))
 const launcher = await buildLauncher()
 for (const type of PLUGIN_TYPES) {
   replace(join(dist, 'bin', type), (path) => {
@@ -129,12 +128,8 @@ async function buildCached(name, entryPoint) {
   const source = `(function(exports,require,module,__filename,__dirname){${outputFiles[0].text}\n})`
   const hash = createHash('sha256').update(source).digest('hex').slice(0, 16)
   const stem = `${name}.${hash}`
-  setFlagsFromString('--no-lazy')
-  const script = new Script(source, { filename: join(dist, `${stem}.js`) })
-  // V8 writes a hash of its flags into the code, and refuses it under others.
-  setFlagsFromString('--lazy')
   replace(join(dist, `${stem}.js`), (path) => writeFileSync(path, source))
-  replace(join(dist, `${stem}.code`), (path) => writeFileSync(path, script.createCachedData()))
+  replace(join(dist, `${stem}.code`), (path) => compile(join(dist, `${stem}.js`), path, name))
   replace(join(dist, `${name}.cjs`), (path) => writeFileSync(path, loader(stem)))
   removeFormer(name, stem)
   return hash
@@ -173,6 +168,8 @@ async function buildLauncher() {
   const folder = join(root, 'build', 'native')
   const config = `/* Made by npm run build; do not edit. */
 #define TSNET_NODE ${quoteC(process.execPath)}
+#define TSNET_NODE_SIZE ${statSync(process.execPath).size}
+#define TSNET_NODE_OPTIONS ${listC(nodeOptions)}
 #define TSNET_DIST ${quoteC(dist)}
 #define TSNET_BUILD ${quoteC(buildID)}
 #define TSNET_OWN_TYPES ${listC(OWN_TYPES)}
@@ -237,7 +234,9 @@ here=\${0%/*} node=${quoted(process.execPath)} dist=${quoted(dist)}
 [ -x "$node" ] || node=node
 if [ -r "$here/.tsnet/dist/cni.cjs" ]; then dist=$here/.tsnet/dist; elif [ -r "$here/../cni.cjs" ]; then dist=$here/..; fi
 ${cli}${daemon}case \${0##*/} in ${OWN_TYPES.join('|')}) bundle=cni ;; *) bundle=plugins ;; esac
-exec "$node" "$dist/$bundle.cjs" "\${0##*/}"
+set --
+[ "$(stat -Lc %s "$node" 2>/dev/null)" != ${statSync(process.execPath).size} ] || set -- ${nodeOptions.join(' ')}
+exec "$node" "$@" "$dist/$bundle.cjs" "\${0##*/}"
 `
 }
 

@@ -1,10 +1,10 @@
 /** MAC addresses: six bytes ⇄ lower-case text with colons. */
+import { randomBytes } from '../sys/random.ts'
 import type { IpAddress } from '../wire/ip-address.ts'
 
 /** @returns A locally administered unicast address. It must be unique on the bridge, not secret. */
 export function randomMac(): Uint8Array {
-  const mac = new Uint8Array(6)
-  for (let i = 0; i < mac.length; i++) mac[i] = Math.floor(Math.random() * 256)
+  const mac = randomBytes(6)
   mac[0] = ((mac[0] as number) & 0xfc) | 0x02
   return mac
 }

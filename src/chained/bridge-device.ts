@@ -1,5 +1,4 @@
 /** The bridge of type `bridge`: made by the first container that needs it, shared by all, deleted by nobody but an ADD that fails. */
-import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { addressesOf, deleteAddress, ensureAddress, waitForAddress } from '../bridge/address.ts'
 import { createBridge, deleteBridge, findBridge, setBridgeUp } from '../bridge/bridge.ts'
@@ -12,6 +11,7 @@ import type { StateFolder } from '../plan/state-folder.ts'
 import type { UndoStack } from '../plan/undo.ts'
 import { isMacSet } from '../sys/link-address.ts'
 import { type FileLock, lockFile } from '../sys/lock.ts'
+import { randomBytes } from '../sys/random.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
 import { formatPrefix, type IpPrefix, prefixesOverlap } from '../wire/ip-address.ts'
 import { IFF_PROMISC, IFF_UP } from '../wire/link.ts'

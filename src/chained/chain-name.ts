@@ -1,5 +1,5 @@
 /** Names that the reference plugins give to what belongs to one container: other tools read them, and they find what those have made. */
-import { createHash } from 'node:crypto'
+import { sha512 } from './sha512.ts'
 
 /** What an iptables chain's name may have. */
 const LONGEST = 28
@@ -14,8 +14,7 @@ const LONGEST_COMMENT = 255
  * @see containernetworking/plugins pkg/utils/utils.go, FormatChainName
  */
 export function formatChainName(network: string, containerID: string, prefix = 'CNI-'): string {
-  const digits = createHash('sha512').update(network).update(containerID).digest('hex')
-  return `${prefix}${digits}`.slice(0, LONGEST)
+  return `${prefix}${sha512(network + containerID)}`.slice(0, LONGEST)
 }
 
 /**
@@ -24,7 +23,7 @@ export function formatChainName(network: string, containerID: string, prefix = '
  * @see containernetworking/plugins pkg/utils/utils.go, MustFormatHashWithPrefix
  */
 export function formatLinkName(prefix: string, ...parts: readonly string[]): string {
-  return `${prefix}${createHash('sha512').update(parts.join('')).digest('hex')}`.slice(0, LONGEST_LINK)
+  return `${prefix}${sha512(parts.join(''))}`.slice(0, LONGEST_LINK)
 }
 
 /**

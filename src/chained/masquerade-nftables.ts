@@ -3,11 +3,11 @@
  * interface's.
  * @see containernetworking/plugins pkg/ip/ipmasq_nftables_linux.go
  */
-import { createHash } from 'node:crypto'
 import type { ValidAttachment } from '../cni/valid-attachments.ts'
 import type { Owner } from '../plan/owner.ts'
 import { formatAddress, formatPrefix, type IpPrefix, networkAddress } from '../wire/ip-address.ts'
 import { editNftTable, listNftRules, type NftRule, type NftTable, nftComment } from './nft-script.ts'
+import { sha512 } from './sha512.ts'
 
 const TABLE: NftTable = { family: 'inet', name: 'cni_plugins_masquerade' }
 const CHAIN = 'masq_checks'
@@ -79,5 +79,5 @@ function markOf({ network, containerID, ifname }: Owner): string {
 }
 
 function hash(text: string): string {
-  return createHash('sha512').update(text).digest('hex').slice(0, 16)
+  return sha512(text).slice(0, 16)
 }

@@ -1,11 +1,11 @@
 /** The veth pair of types `bridge` and `ptp`, under the name that the reference plugins give to the host's end. */
-import { randomBytes } from 'node:crypto'
 import { macToText, randomMac } from '../bridge/mac.ts'
 import { createVeth, type VethOptions } from '../bridge/veth.ts'
 import { isErrno } from '../error.ts'
 import { deleteLink, findLink, findNetnsId, type ObservedLink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Netns } from '../sys/netns.ts'
+import { randomBytes } from '../sys/random.ts'
 import { ensureSysctl } from '../sys/sysctl.ts'
 
 const NAME_TRIES = 10

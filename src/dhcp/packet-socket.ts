@@ -2,9 +2,10 @@
  * The socket of a DHCP client: it sends and receives whole frames, since there is no address yet that an ordinary one could
  * use. It lives as long as an answer is awaited. @see packet(7)
  */
+
 import { closeSync } from 'node:fs'
-import { constants } from 'node:os'
 import { isErrno } from '../error.ts'
+import { EAGAIN, EINTR, ENETDOWN } from '../sys/errno.ts'
 import { allocate, checked, errno, type FixedMemory, kernelError, libc } from '../sys/libc.ts'
 import type { ServerAddress } from './client-message.ts'
 import { occupyClientPort } from './client-port.ts'
@@ -108,7 +109,7 @@ export class PacketSocket implements Disposable {
       const count = Number(libc.recv(this.fd, buffer, buffer.length, 0))
       if (count < 0) {
         const code = errno()
-        if (code === constants.errno.EAGAIN || code === constants.errno.EINTR || code === constants.errno.ENETDOWN) break
+        if (code === EAGAIN || code === EINTR || code === ENETDOWN) break
         throw kernelError('receive a DHCP message', code)
       }
       const answer = decode(Buffer.from(buffer.subarray(0, count)))

@@ -1,5 +1,5 @@
 /** The verbs of connection tracking: list and delete. @see kernel: net/netfilter/nf_conntrack_netlink.c */
-import { constants } from 'node:os'
+import { EINVAL, ENOENT } from '../sys/errno.ts'
 import { AF_INET } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import {
@@ -50,7 +50,7 @@ export function listConntrack(ct: NetlinkSocket, selector?: ConntrackSelector, i
 export function deleteConntrack(ct: NetlinkSocket, { family, original, id, zone }: TrackedConnection): boolean {
   const key = { ...(original && { original }), ...(zone !== undefined && { zone }), ...(id && { id }) }
   const body = (w: ByteWriter) => encodeConntrack(w, family, key)
-  return ct.execute({ operation: 'delete a tracked connection', type: IPCTNL_MSG_CT_DELETE, body }, constants.errno.ENOENT)
+  return ct.execute({ operation: 'delete a tracked connection', type: IPCTNL_MSG_CT_DELETE, body }, ENOENT)
 }
 
 /**
@@ -67,7 +67,7 @@ export function deleteSelected(ct: NetlinkSocket, selector: ConntrackSelector): 
     throw new RangeError('A selector of connections to delete must have a tuple that lacks an address')
   if (selector.family !== AF_INET) throw new RangeError('The kernel cannot select connections to delete by IPv6 addresses')
   const body = (w: ByteWriter) => encodeConntrack(w, selector.family, filterOf(selector))
-  return ct.execute({ operation: 'delete tracked connections', type: IPCTNL_MSG_CT_DELETE, body }, constants.errno.EINVAL)
+  return ct.execute({ operation: 'delete tracked connections', type: IPCTNL_MSG_CT_DELETE, body }, EINVAL)
 }
 
 function filterOf({ original, reply }: ConntrackSelector): Conntrack {

@@ -1,6 +1,6 @@
 /** What the kernel tells everybody: multicast groups of rtnetlink and of nf_tables. @see kernel: net/netlink/af_netlink.c */
 import { closeSync } from 'node:fs'
-import { constants } from 'node:os'
+import { EAGAIN, EINTR, ENOBUFS } from '../sys/errno.ts'
 import { checked, errno, kernelError, libc } from '../sys/libc.ts'
 import { decodeMessages, type Message } from '../wire/netlink-message.ts'
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from './socket.ts'
@@ -70,9 +70,9 @@ export class EventSocket implements Disposable {
     for (let i = 0; i < MOST_DATAGRAMS; i++) {
       const length = libc.recv(this.fd, received, received.length, MSG_DONTWAIT)
       if (length >= 0) complete = this.#visit(received.subarray(0, length), visit) && complete
-      else if (errno() === constants.errno.EAGAIN) return complete
-      else if (errno() === constants.errno.ENOBUFS) complete = false
-      else if (errno() !== constants.errno.EINTR) throw kernelError('receive netlink events', errno())
+      else if (errno() === EAGAIN) return complete
+      else if (errno() === ENOBUFS) complete = false
+      else if (errno() !== EINTR) throw kernelError('receive netlink events', errno())
     }
     return complete
   }

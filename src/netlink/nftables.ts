@@ -1,6 +1,6 @@
 /** The verbs of nf_tables: transactions, and looking things up. @see kernel: net/netfilter/nf_tables_api.c */
-import { constants } from 'node:os'
 import { isErrno } from '../error.ts'
+import { ENOENT } from '../sys/errno.ts'
 import type { Infer, Table } from '../wire/attribute.ts'
 import { NLM_F_CREATE } from '../wire/netlink-message.ts'
 import {
@@ -82,7 +82,7 @@ export function listTables(nft: NetlinkSocket): readonly { readonly family: numb
 export function hasTable(nft: NetlinkSocket, id: TableId): boolean {
   const { family, name } = identify(id)
   const request = nftRequest(`look up the table "${name}"`, NFT_MSG.GETTABLE, { table: nftables.table, value: { name }, family })
-  return nft.find(request, constants.errno.ENOENT, () => true) === true
+  return nft.find(request, ENOENT, () => true) === true
 }
 
 /** @returns The element with this key, or undefined when the set has none, or does not exist. */
@@ -90,7 +90,7 @@ export function findElement(nft: NetlinkSocket, table: TableId, set: string, key
   const { family, name } = identify(table)
   const value = { table: name, set, elements: [key] }
   const request = nftRequest(`look up an element of "${set}"`, NFT_MSG.GETSETELEM, { table: nftables.elements, value, family })
-  return nft.find(request, constants.errno.ENOENT, (message) => decodeNftables(message.body, nftables.elements))?.elements?.[0]
+  return nft.find(request, ENOENT, (message) => decodeNftables(message.body, nftables.elements))?.elements?.[0]
 }
 
 /** @returns All elements of a set. @throws KernelError ENOENT when there is no such set */
@@ -115,7 +115,7 @@ export function hasChain(nft: NetlinkSocket, table: TableId, chain: string): boo
   const { family, name } = identify(table)
   const value = { table: name, name: chain }
   const request = nftRequest(`look up the chain "${chain}"`, NFT_MSG.GETCHAIN, { table: nftables.chain, value, family })
-  return nft.find(request, constants.errno.ENOENT, () => true) === true
+  return nft.find(request, ENOENT, () => true) === true
 }
 
 /** @returns The chain of every rule of a table, in order. */

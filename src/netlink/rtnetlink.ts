@@ -1,6 +1,6 @@
 /** The verbs of rtnetlink on links, addresses, routes and policy rules: kernel words, one request each. @see rtnetlink(7) */
-import { constants } from 'node:os'
 import { TsnetError, unlessErrno } from '../error.ts'
+import { ENETUNREACH, ENODEV } from '../sys/errno.ts'
 import { type Address, type AddressHeader, decodeAddress, encodeAddress, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from '../wire/address.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeFibRule, encodeFibRule, type FibRule, type FibRuleHeader, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE } from '../wire/fib-rule.ts'
@@ -48,7 +48,7 @@ export function openRtnetlink(): NetlinkSocket {
 /** @returns The link, or undefined when there is none of that name or index. */
 export function findLink(rt: NetlinkSocket, id: LinkId): ObservedLink | undefined {
   const body = (w: ByteWriter) => encodeLink(w, header(id), { ...named(id), extMask: RTEXT_FILTER_SKIP_STATS })
-  return rt.find({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body }, constants.errno.ENODEV, (m) => decodeLink(m.body))
+  return rt.find({ operation: `look up the link ${quote(id)}`, type: RTM_GETLINK, body }, ENODEV, (m) => decodeLink(m.body))
 }
 
 /** @returns A link that was there a moment ago. @throws TsnetError TSNET_LINK when it is not any more */
@@ -160,7 +160,7 @@ export function outputLinkTo(rt: NetlinkSocket, family: number, destination: Uin
 
 /** @returns Whether packets to an address are for this host itself. */
 export function isLocalAddress(rt: NetlinkSocket, family: number, destination: Uint8Array): boolean {
-  return rt.find(routeTo(family, destination), constants.errno.ENETUNREACH, (m) => decodeRoute(m.body).type) === RTN_LOCAL
+  return rt.find(routeTo(family, destination), ENETUNREACH, (m) => decodeRoute(m.body).type) === RTN_LOCAL
 }
 
 /** @throws KernelError EEXIST when there is one to the same destination, ENETUNREACH when its gateway is on no link */

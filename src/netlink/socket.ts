@@ -1,7 +1,7 @@
 /** Blocking netlink sockets: one request, one ack, one possible error. @see kernel: net/netlink/af_netlink.c */
 import { closeSync } from 'node:fs'
-import { constants } from 'node:os'
 import { type KernelError, TsnetError } from '../error.ts'
+import { EAGAIN, EINTR } from '../sys/errno.ts'
 import { checked, errno, kernelError, libc } from '../sys/libc.ts'
 import { remainingMs, timeOver } from '../sys/time-limit.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
@@ -185,8 +185,8 @@ export class NetlinkSocket implements Disposable {
       const length = libc.recv(this.#fd, received, received.length, 0)
       // One copy for the whole datagram, so that what is decoded from it may keep views of it.
       if (length >= 0) return Buffer.from(received.subarray(0, length))
-      if (errno() === constants.errno.EAGAIN) throw timeOver(`the kernel did not answer the request to ${operation}`)
-      if (errno() !== constants.errno.EINTR) throw kernelError(`${operation}: receive the kernel's answer`, errno())
+      if (errno() === EAGAIN) throw timeOver(`the kernel did not answer the request to ${operation}`)
+      if (errno() !== EINTR) throw kernelError(`${operation}: receive the kernel's answer`, errno())
     }
   }
 }

@@ -1,6 +1,5 @@
 /** Runs a program to its end by posix_spawn: node:child_process alone takes 3 ms to load (docs/decisions/0001). */
 import { closeSync, readSync, writeSync } from 'node:fs'
-import { constants } from 'node:os'
 import { isErrno } from '../error.ts'
 import { kernelError, libc } from './libc.ts'
 import { heldLocks } from './lock.ts'
@@ -15,6 +14,8 @@ const PIPE_BUF = 4096
 const FILE_ACTIONS_SIZE = 128
 // include/uapi/linux/wait.h
 const WNOHANG = 1
+// include/uapi/asm-generic/signal.h
+const SIGKILL = 9
 const SHORTEST_WAIT_MS = 0.05
 const LONGEST_WAIT_MS = 10
 
@@ -158,6 +159,6 @@ function waitFor(pid: number, deadline: number): number | undefined {
 }
 
 function stop(pid: number): void {
-  libc.kill(pid, constants.signals.SIGKILL)
+  libc.kill(pid, SIGKILL)
   waitFor(pid, Number.POSITIVE_INFINITY)
 }

@@ -18,15 +18,14 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
-import { constants as osConstants } from 'node:os'
 import { dirname } from 'node:path'
 import { CNI_CODE, isErrno, KernelError, TsnetError } from '../error.ts'
+import { EINTR, ENOENT, ENOTDIR } from './errno.ts'
 import { errno, kernelError, libc } from './libc.ts'
 
 const { O_RDONLY, O_NOFOLLOW } = constants
 // include/uapi/asm-generic/fcntl.h, which node's constants lack
 const O_CLOEXEC = 0o2000000
-const { ENOENT, ENOTDIR, EINTR } = osConstants.errno
 // include/uapi/linux/magic.h: tmpfs, ramfs
 const IN_MEMORY = [0x01021994, 0x858458f6]
 /** Nobody but the owner. */

@@ -1,7 +1,7 @@
 /** The calling side of unix sockets, blocking and with limits of time. */
 import { closeSync } from 'node:fs'
-import { constants } from 'node:os'
 import { TsnetError } from '../error.ts'
+import { EAGAIN, EINTR } from './errno.ts'
 import { checked, errno, kernelError, libc } from './libc.ts'
 import { poll } from './poll.ts'
 import { now } from './time.ts'
@@ -60,7 +60,7 @@ export class LineClient implements Disposable {
       const count = Number(libc.recv(this.#fd, chunk, chunk.length, MSG_DONTWAIT))
       if (count === 0) throw this.#error('it has closed the connection')
       if (count > 0) this.#rest = Buffer.concat([this.#rest, chunk.subarray(0, count)])
-      else if (errno() !== constants.errno.EAGAIN && errno() !== constants.errno.EINTR) throw kernelError(`receive from "${this.#path}"`, errno())
+      else if (errno() !== EAGAIN && errno() !== EINTR) throw kernelError(`receive from "${this.#path}"`, errno())
     }
   }
 

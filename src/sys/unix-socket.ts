@@ -1,7 +1,7 @@
 /** Blocking unix sockets that carry descriptors (SCM_RIGHTS), which node's own cannot receive. */
 import { closeSync } from 'node:fs'
-import { constants } from 'node:os'
 import { TsnetError } from '../error.ts'
+import { EAGAIN, EINTR } from './errno.ts'
 import { allocate, checked, errno, kernelError, libc } from './libc.ts'
 import { agentLibc } from './libc-agent.ts'
 
@@ -68,7 +68,7 @@ export function sendAll(fd: number, data: Uint8Array): boolean {
   for (let sent = 0; sent < data.length; ) {
     const count = Number(libc.send(fd, data.subarray(sent), data.length - sent, MSG_NOSIGNAL))
     if (count > 0) sent += count
-    else if (errno() !== constants.errno.EINTR) return false
+    else if (errno() !== EINTR) return false
   }
   return true
 }
@@ -117,7 +117,7 @@ export function receive(fd: number, limit: number): Received | undefined {
   const count = Number(agentLibc.recvmsg(fd, address, MSG_DONTWAIT | MSG_CMSG_CLOEXEC))
   if (count >= 0) return { data: bytes.subarray(DATA, DATA + count), fds: descriptors(view) }
   const code = errno()
-  if (code === constants.errno.EAGAIN || code === constants.errno.EINTR) return undefined
+  if (code === EAGAIN || code === EINTR) return undefined
   throw kernelError('receive a request', code)
 }
 

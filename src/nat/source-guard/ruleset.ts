@@ -53,8 +53,9 @@ const LENGTH = { plain: [0, 24], withOption: [0, 32] }
 /** Option type, and its length in units of 8 bytes. @see RFC 3971, section 5.3.2 (nonce) */
 const OPTION = { sourceMac: [1, 1], targetMac: [2, 1], nonce: [14, 1] }
 
-const drop = verdict('drop')
-const accept = verdict('accept')
+// Encoded only where they are written or counted: most networks are not guarded.
+const drop = () => verdict('drop')
+const accept = () => verdict('accept')
 const own4 = (address: Bytes) => portMaySend(address, SET.sources4)
 const own6 = (address: Bytes) => portMaySend(address, SET.sources6)
 
@@ -63,17 +64,17 @@ export const SOURCE_GUARD: TableDefinition = {
   name: 'tsnet',
   sets: SETS,
   chains: [
-    { name: 'source-arp', rules: () => [...arpRules().map(of(ETHERTYPE.arp)), [drop]] },
+    { name: 'source-arp', rules: () => [...arpRules().map(of(ETHERTYPE.arp)), [drop()]] },
     { name: 'source-neighbour', rules: () => neighbourRules().map(of(ETHERTYPE.ip6)) },
-    { name: 'source-ip6', rules: () => [...ip6Rules().map(of(ETHERTYPE.ip6)), [drop]] },
+    { name: 'source-ip6', rules: () => [...ip6Rules().map(of(ETHERTYPE.ip6)), [drop()]] },
     {
       name: 'source',
       rules: () => [
-        [...portMaySend(ETHER.source, SET.macs, 'not in'), drop],
-        of(ETHERTYPE.ip)([...own4(IP.source), accept]),
+        [...portMaySend(ETHER.source, SET.macs, 'not in'), drop()],
+        of(ETHERTYPE.ip)([...own4(IP.source), accept()]),
         of(ETHERTYPE.arp)([verdict({ jump: 'source-arp' })]),
         of(ETHERTYPE.ip6)([verdict({ jump: 'source-ip6' })]),
-        [drop],
+        [drop()],
       ],
     },
     {
@@ -85,7 +86,7 @@ export const SOURCE_GUARD: TableDefinition = {
       name: 'input',
       hook: { type: 'filter', hooknum: HOOK.input, priority: NF_BR_PRI_NAT_DST_BRIDGED },
       // Frames for bridges themselves come by no other hook, or by none: that no MAC address is learned from those is an option of the bridge.
-      rules: () => [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop]],
+      rules: () => [[...bytesAre(ETHER.reserved, BRIDGE_GROUP), ...portIsIn(SET.guarded), drop()]],
     },
   ],
 }
@@ -99,17 +100,17 @@ function of(type: readonly number[]): (rule: Rule) => Rule {
 function arpRules(): readonly Rule[] {
   const ownMac = [...bytesAre(ARP.format, ARP_FORMAT), ...portMaySend(ARP.senderMac, SET.macs)]
   return [
-    [...ownMac, ...own4(ARP.senderAddress), accept],
-    [...ownMac, ...bytesAre(ARP.senderAddress, UNSPECIFIED[4]), ...own4(ARP.targetAddress), accept],
+    [...ownMac, ...own4(ARP.senderAddress), accept()],
+    [...ownMac, ...bytesAre(ARP.senderAddress, UNSPECIFIED[4]), ...own4(ARP.targetAddress), accept()],
   ]
 }
 
 /** ICMPv6 tells neighbours about routers and addresses, also behind extension headers; a later fragment has no type to be looked at. */
 function ip6Rules(): readonly Rule[] {
   return [
-    [...own6(IP6.source), ...isIcmp6('is not'), accept],
-    [...own6(IP6.source), ...isIcmp6(), ...byteIsOutside(ICMP6.type, TYPE.routerSolicitation, TYPE.redirect), accept],
-    [...own6(IP6.source), ...isIcmp6(), ...isLaterFragment(), accept],
+    [...own6(IP6.source), ...isIcmp6('is not'), accept()],
+    [...own6(IP6.source), ...isIcmp6(), ...byteIsOutside(ICMP6.type, TYPE.routerSolicitation, TYPE.redirect), accept()],
+    [...own6(IP6.source), ...isIcmp6(), ...isLaterFragment(), accept()],
     [...isIcmp6(), verdict({ jump: 'source-neighbour' })],
   ]
 }
@@ -126,13 +127,13 @@ function neighbourRules(): readonly Rule[] {
   // Duplicate address detection.
   const detection = [...is(TYPE.solicitation), ...unspecified, ...own6(ICMP6.target)]
   return [
-    [...advertisement, ...option(OPTION.targetMac), ...ownMac, accept],
-    [...advertisement, ...plain, accept],
-    [...solicitation, ...option(OPTION.sourceMac), ...ownMac, accept],
-    [...solicitation, ...plain, accept],
-    [...detection, ...option(OPTION.nonce), accept],
-    [...detection, ...plain, accept],
+    [...advertisement, ...option(OPTION.targetMac), ...ownMac, accept()],
+    [...advertisement, ...plain, accept()],
+    [...solicitation, ...option(OPTION.sourceMac), ...ownMac, accept()],
+    [...solicitation, ...plain, accept()],
+    [...detection, ...option(OPTION.nonce), accept()],
+    [...detection, ...plain, accept()],
     // An interface joins groups before it has an address. @see RFC 3810, section 5.2.13
-    [...is(TYPE.listenerReport), ...unspecified, accept],
+    [...is(TYPE.listenerReport), ...unspecified, accept()],
   ]
 }
