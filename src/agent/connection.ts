@@ -56,17 +56,21 @@ export class Connection implements Disposable {
     return this.#closed || isHungUp(this.fd)
   }
 
-  /** @returns The descriptor that came along; whoever asks owns it from now on. */
-  takeNetns(): number | undefined {
-    const fd = this.#netns
+  /** The descriptor that came along. */
+  get netns(): number | undefined {
+    return this.#netns
+  }
+
+  /** To be called before the answer is sent: whoever gets it may want the namespace to vanish. */
+  closeNetns(): void {
+    if (this.#netns !== undefined) closeSync(this.#netns)
     this.#netns = undefined
-    return fd
   }
 
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#netns !== undefined) closeSync(this.#netns)
+    this.closeNetns()
     closeSync(this.fd)
   }
 

@@ -5,7 +5,7 @@ import type { PlanContext } from '../plan/attach.ts'
 import { parseTimeLimit } from '../plan/time-limit.ts'
 import { answer } from '../plugins/answer.ts'
 import { findAnyPlugin } from '../plugins/reference.ts'
-import { adoptNetns, type Netns } from '../sys/netns.ts'
+import { borrowNetns, type Netns } from '../sys/netns.ts'
 import { now } from '../sys/time.ts'
 import type { Connection } from './connection.ts'
 import { decodeRequest, differenceOf, encodeFrame, encodeResponse, type Identity, KIND, type Request } from './frame.ts'
@@ -45,6 +45,7 @@ export function perform(connection: Connection, payload: Buffer, { identity, con
     problems += `tsnet: ${problem}\n`
   }
   const { status, output, error } = answerWith(request, connection, { ...context, warn })
+  connection.closeNetns()
   const facts = { command: request.env['CNI_COMMAND'] ?? '', container: request.env['CNI_CONTAINERID'], interface: request.env['CNI_IFNAME'] }
   const took = { ms: Math.round((now() - before) * 10) / 10 }
   if (error instanceof TsnetError && DECLINED.includes(error.code)) {
@@ -67,16 +68,18 @@ function answerWith({ token, entry, env, input }: Request, connection: Connectio
     resident: true,
     state: { ...context.state, patience },
     request: token,
-    openNetns: (path: string) => passedNetns(connection, path),
+    openNetns: (path: string) => passedNetns(connection.netns, path),
   }
   const openContext = () => ({ ...own, timeLimitMs: parseTimeLimit(env['TSNET_TIMEOUT']) })
   return answer({ entry, find: findAnyPlugin, env, readInput: () => input }, openContext)
 }
 
-/** The path may mean something else here, or something else by now: only the descriptor counts. */
-function passedNetns(connection: Connection, path: string): Netns {
-  const fd = connection.takeNetns()
-  if (fd !== undefined) return adoptNetns(fd, path)
+/**
+ * The path may mean something else here, or something else by now: only the descriptor counts. It stays the connection's: who has to make room
+ * first, and tries again, opens it twice.
+ */
+function passedNetns(fd: number | undefined, path: string): Netns {
+  if (fd !== undefined) return borrowNetns(fd, path)
   throw new TsnetError('TSNET_PROTOCOL', 'Cannot serve the request: no network namespace came with it', {
     cniCode: CNI_CODE.invalidNetns,
   })

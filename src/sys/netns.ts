@@ -32,20 +32,22 @@ export interface Netns extends Disposable {
 export function openNetns(path: string): Netns {
   const fd = libc.open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0)
   if (fd < 0) throw invalidNetns(path, { cause: kernelError(`open "${path}"`, errno()) })
-  return adoptNetns(fd, path)
+  try {
+    return { ...borrowNetns(fd, path), [Symbol.dispose]: () => closeSync(fd) }
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
 }
 
 /**
- * @param fd A descriptor that the caller gives away, open or not in the way that the path says.
- * @param path What the namespace is called in records and errors.
- * @throws TsnetError with CNI code 8 when it is no network namespace; then the descriptor is closed
+ * @param fd A descriptor that stays the caller's, for as long as the namespace is used.
+ * @param path What the namespace is called in records and errors; it may lead elsewhere.
+ * @throws TsnetError with CNI code 8 when it is no network namespace
  */
-export function adoptNetns(fd: number, path: string): Netns {
-  if (libc.ioctl(fd, NS_GET_NSTYPE, 0) !== CLONE_NEWNET) {
-    closeSync(fd)
-    throw invalidNetns(path, { reason: 'it is no network namespace' })
-  }
-  return { fd, path, inode: fstatSync(fd).ino, [Symbol.dispose]: () => closeSync(fd) }
+export function borrowNetns(fd: number, path: string): Netns {
+  if (libc.ioctl(fd, NS_GET_NSTYPE, 0) !== CLONE_NEWNET) throw invalidNetns(path, { reason: 'it is no network namespace' })
+  return { fd, path, inode: fstatSync(fd).ino, [Symbol.dispose]: () => {} }
 }
 
 /** Opens the namespace that this thread itself is in. */

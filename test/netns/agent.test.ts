@@ -136,6 +136,17 @@ hostTest('100 ADDs at once through the agent get addresses and ports of their ow
   assertNothingLeft(host)
 })
 
+hostTest('an ADD for the port of a dead container makes room, and uses the namespace that came with it again', async (host) => {
+  const agent = await startAgent(host)
+  const call = (id: string) => ({ id, netns: host.container(id), runtimeConfig })
+  host.mustCni('ADD', call('dead'))
+  host.exec(['ip', 'netns', 'del', 'dead'])
+  host.mustCni('ADD', call('next'))
+  assert.equal(agentStatus(host).requests['ADD'], 2, agent.log())
+  host.mustCni('DEL', { id: 'next' })
+  assertNothingLeft(host)
+})
+
 hostTest('DELs that wait together share one wait of the kernel, and only their own links go', async (host) => {
   const agent = await startAgent(host)
   const stays = host.container('stays')
