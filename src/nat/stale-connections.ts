@@ -16,7 +16,7 @@ import type { NetlinkSocket } from '../netlink/socket.ts'
 import { countConnections, readConnections } from '../sys/connection-table.ts'
 import { AF_INET, AF_INET6 } from '../wire/address.ts'
 import type { Tuple } from '../wire/conntrack.ts'
-import { addressFromBytes, addressToBytes, containsAddress, formatAddress, type IpAddress, type IpPrefix } from '../wire/ip-address.ts'
+import { addressFromBytes, addressToBytes, containsAddress, formatAddress, type IpAddress, type IpPrefix, parseAddress } from '../wire/ip-address.ts'
 import type { PublishedPort } from './model.ts'
 
 /** @see include/uapi/linux/in.h */
@@ -51,12 +51,15 @@ export function forgetAddresses(addresses: readonly IpAddress[]): void {
  * time on a host with very many of them: a walk over 20,000 takes 5 ms.
  */
 export function forgetSubnets(subnets: readonly IpPrefix[]): void {
-  const tracked = countConnections()
-  if (tracked === 0 || tracked > MOST_WALKED) return
-  const holds = (bytes: Uint8Array | undefined) => bytes !== undefined && subnets.some((subnet) => containsAddress(subnet, addressFromBytes(bytes)))
+  if (countConnections() > MOST_WALKED) return
+  const holds = (address: IpAddress) => subnets.some((subnet) => containsAddress(subnet, address))
+  const leads = (tuple: Tuple | undefined) => {
+    const bytes = sourceOf(tuple)
+    return bytes !== undefined && holds(addressFromBytes(bytes))
+  }
   withTracking(
-    () => true,
-    (ct) => forget(ct, listConntrack(ct), ({ original, reply }) => holds(sourceOf(original)) || holds(sourceOf(reply))),
+    (table) => sourcesIn(table).some(holds),
+    (ct) => forget(ct, listConntrack(ct), ({ original, reply }) => leads(original) || leads(reply)),
   )
 }
 
@@ -122,6 +125,12 @@ function withTracking(mayConcern: (table: string) => boolean, act: (ct: NetlinkS
   } catch (error) {
     if (!isErrno(error, 'EOPNOTSUPP', 'EPROTONOSUPPORT', 'EINVAL')) throw error
   }
+}
+
+/** But for what goes to 224.0.0.0/24, which never leaves its link: each bridge that was there before has told 224.0.0.22 of its groups. */
+function sourcesIn(table: string): readonly IpAddress[] {
+  const texts = new Set(Array.from(table.matchAll(/ src=(\S+) dst=(?!224\.0\.0\.)/g), ([, text]) => text ?? ''))
+  return [...texts].flatMap((text) => parseAddress(text) ?? [])
 }
 
 /** The first packet's destination port, or the answers': the table does not say more clearly which is which. */
