@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs'
 import { describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
+import { releaseProgramPages } from '../sys/program-pages.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
 import { type Log, type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
@@ -60,6 +61,7 @@ export function runThread(options: ThreadOptions): string {
   }
   const together = new DeletionsTogether(identity)
   options.onReady()
+  releaseProgramPages()
   return runServer({
     ...settings,
     userID,

@@ -26,5 +26,6 @@ export const agentLibc = {
     length: number,
   ) => number,
   fcntl: c.func('int fcntl(int fd, int command, int argument)') as (fd: number, command: number, argument: number) => number,
+  madvise: c.func('int madvise(uintptr_t address, size_t size, int advice)') as (address: bigint, size: bigint, advice: number) => number,
   execv: c.func('int execv(const char *path, const char **argv)') as (path: string, argv: readonly (string | null)[]) => number,
 } as const
