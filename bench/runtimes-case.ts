@@ -45,5 +45,10 @@ function rowsOf(name: string, walls: Walls): readonly Row[] {
     other,
     ratio: subject.median / other.median,
   })
-  return [{ ...row('agent', summary('tsnet'), beside('tsnet')), target: TARGET }, row('reference', summary('reference'), beside('reference'))]
+  return [
+    { ...row('agent', summary('tsnet'), beside('tsnet')), target: TARGET },
+    row('reference', summary('reference'), beside('reference')),
+    // Only where there is a C compiler.
+    ...(walls['nothing'] === undefined ? [] : [row('a plugin that does nothing', summary('nothing'), beside('nothing'))]),
+  ]
 }

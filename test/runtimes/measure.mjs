@@ -1,13 +1,16 @@
 /**
- * How long whole commands of real runtimes take with tsnet and its agent, with the reference plugins, and without a network. The benchmark
- * runs it by run.sh, which says where; the last line of standard output has the milliseconds as JSON.
+ * How long whole commands of real runtimes take with tsnet and its agent, with the reference plugins, with a plugin that does nothing, and without
+ * a network. The benchmark runs it by run.sh, which says where; the last line of standard output has the milliseconds as JSON.
  */
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { BIN, eventually, run, TSNET } from './check.mjs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { BIN, eventually, run, TSNET, tryRun } from './check.mjs'
 import { startContainerd } from './containerd.mjs'
 import { IMAGE, makeImage } from './image.mjs'
 
+const NOTHING = join(dirname(fileURLToPath(import.meta.url)), '../../bench/nothing.c')
 const REFERENCE = '/usr/lib/cni'
 const PLUGINS = '/opt/cni/bin'
 const CONF = '/etc/cni/net.d'
@@ -31,9 +34,15 @@ const bridge = {
 const NETWORKS = {
   tsnet: (more) => [{ type: 'tsnet', backend: 'nftables', capabilities, ...more }],
   reference: (more) => [bridge, { type: 'portmap', capabilities, ...more }],
+  nothing: (more) => [{ type: 'nothing', capabilities, ...more }],
 }
-const write = (file, name, more) => writeFileSync(`${CONF}/${file}`, JSON.stringify({ cniVersion: '1.0.0', name, plugins: NETWORKS[name](more) }))
+/** The only network that there is: podman executes every plugin of every network in every command. */
+const NETWORK = 'bench'
+const write = (kind, more) =>
+  writeFileSync(`${CONF}/10-${NETWORK}.conflist`, JSON.stringify({ cniVersion: '1.0.0', name: NETWORK, plugins: NETWORKS[kind](more) }))
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+const forEach = (names, act) => Object.fromEntries(names.map((name) => [name, act(name)]))
 
 async function timed(act) {
   await sleep(SETTLE_MS)
@@ -56,30 +65,27 @@ async function series(variants) {
 
 function podman() {
   const settings = `[containers]\npids_limit = 0\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"
-[network]\nnetwork_backend = "cni"\ncni_plugin_dirs = ["${PLUGINS}"]\ndefault_network = "tsnet"\n`
+[network]\nnetwork_backend = "cni"\ncni_plugin_dirs = ["${PLUGINS}"]\ndefault_network = "${NETWORK}"\n`
   mkdirSync('/etc/containers', { recursive: true })
   writeFileSync('/etc/containers/policy.json', JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }))
   writeFileSync('/run/podman.conf', settings)
   const pod = (...argv) => run(['podman', ...argv], { env: { CONTAINERS_CONF: '/run/podman.conf' } })
   pod('load', '-i', image)
   const once = (...argv) => pod('run', '--rm', ...argv, '--entrypoint', '/bin/busybox', IMAGE, 'true')
-  return series({
-    tsnet: () => once('--network', 'tsnet', '-p', '8080:80'),
-    reference: () => once('--network', 'reference', '-p', '8080:80'),
-    none: () => once('--network', 'none'),
-  })
+  const withNetwork = (kind) => () => {
+    write(kind)
+    once('--network', NETWORK, '-p', '8080:80')
+  }
+  return series({ ...forEach(kinds, withNetwork), none: () => once('--network', 'none') })
 }
 
 function ctr() {
-  const once = (name, ...argv) => {
-    write('00-ctr.conflist', name, mappings)
-    run(['ctr', '-a', '/run/containerd/own.sock', 'run', '--rm', ...argv, '/bin/busybox', 'true'])
+  const once = (...argv) => run(['ctr', '-a', '/run/containerd/own.sock', 'run', '--rm', ...argv, '/bin/busybox', 'true'])
+  const withNetwork = (kind) => (i) => {
+    write(kind, mappings)
+    once('--cni', IMAGE, `${kind}-${i}`)
   }
-  return series({
-    tsnet: (i) => once('tsnet', '--cni', IMAGE, `t${i}`),
-    reference: (i) => once('reference', '--cni', IMAGE, `r${i}`),
-    none: (i) => once('tsnet', IMAGE, `n${i}`),
-  })
+  return series({ ...forEach(kinds, withNetwork), none: (i) => once(IMAGE, `none-${i}`) })
 }
 
 /** @see runtime.v1 of the Container Runtime Interface, by its field numbers; 2 is the network of the node */
@@ -106,8 +112,8 @@ async function cri(containerd) {
     await call('RemovePodSandbox', [[1, id]])
     return { kind, run: started.wall, stop: stopped.wall }
   }
-  for (const kind of ['tsnet', 'reference']) {
-    write('00-ctr.conflist', kind)
+  for (const kind of kinds) {
+    write(kind)
     await sleep(RELOAD_MS)
     for (let i = 0; i <= rounds; i++) {
       for (const sample of [
@@ -128,7 +134,8 @@ mkdirSync(CONF, { recursive: true })
 mkdirSync(PLUGINS, { recursive: true })
 cpSync(`${BIN}/tsnet`, `${PLUGINS}/tsnet`)
 for (const name of ['bridge', 'host-local', 'portmap', 'loopback']) symlinkSync(`${REFERENCE}/${name}`, `${PLUGINS}/${name}`)
-for (const name of ['tsnet', 'reference']) write(`10-${name}.conflist`, name)
+const compiled = tryRun(['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-o', `${PLUGINS}/nothing`, NOTHING]).status === 0
+const kinds = Object.keys(NETWORKS).filter((kind) => kind !== 'nothing' || compiled)
 const agent = spawn(TSNET, ['agent'], { stdio: 'ignore' })
 await eventually(() => run([TSNET, 'agent', 'status']), 'The agent does not start')
 const image = makeImage()
