@@ -2,7 +2,9 @@
 import { closeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { TsnetError } from '../error.ts'
+import { sendAside } from '../sys/libc-agent.ts'
 import { openPipe } from '../sys/pipe.ts'
+import type { Errand } from './link-deletion.ts'
 import type { Log } from './log.ts'
 import { notify } from './service-manager.ts'
 
@@ -10,7 +12,7 @@ import { notify } from './service-manager.ts'
 const YOUNG_MIB = 6
 
 export interface ServingThreadOptions {
-  /** Bundle that the thread runs. It posts `ready`, and as its last word why it ended. */
+  /** Bundle that the thread runs. It posts `ready`, errands, and as its last word why it ended. */
   readonly thread: string
   /** What the thread is given. @param stop A descriptor that is closed at its other end when the thread has to stop. */
   readonly settings: (stop: number) => object
@@ -35,7 +37,8 @@ export function runServingThread({ thread, settings, env, log, onReady }: Servin
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, onSignal)
   return new Promise((resolve, reject) => {
     let reason: string | undefined
-    worker.on('message', (message: string) => {
+    worker.on('message', (message: string | Errand) => {
+      if (typeof message === 'object') return run(message)
       if (message !== 'ready') {
         reason = message
         return
@@ -46,4 +49,11 @@ export function runServingThread({ thread, settings, env, log, onReady }: Servin
     worker.on('error', (cause) => reject(new TsnetError('TSNET_AGENT', 'Cannot serve any longer: the serving thread failed', { cause })))
     worker.on('exit', () => resolve(reason ?? 'the serving thread ended'))
   })
+}
+
+/** What fails, the thread finds out by itself. */
+function run({ fd, message }: Errand): void {
+  sendAside(fd, message)
+    .catch(() => {})
+    .finally(() => closeSync(fd))
 }

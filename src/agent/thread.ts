@@ -4,6 +4,7 @@ import { describe, TsnetError } from '../error.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { releaseProgramPages } from '../sys/program-pages.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
+import { deleteLinksBy, type Errand } from './link-deletion.ts'
 import { type Log, type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
 import { runServer, type Waiting } from './server.ts'
@@ -32,13 +33,16 @@ export interface ThreadOptions {
   readonly residentBytes: () => number
   readonly tidy: () => void
   readonly writeLog: (line: string) => void
+  /** Leaves a message for the kernel to be sent by somebody else. */
+  readonly runErrand: (errand: Errand) => void
   /** Called when connections are going to be served. */
   readonly onReady: () => void
 }
 
 /** @returns Why it ended. */
 export function runThread(options: ThreadOptions): string {
-  const { settings, context, userID } = options
+  const { settings, userID } = options
+  const context = { ...options.context, deleteLinks: deleteLinksBy(options.runErrand) }
   const log = openLog(settings.log, options.writeLog)
   const tally = new Tally()
   const started = new Date()
@@ -59,7 +63,7 @@ export function runThread(options: ThreadOptions): string {
     stateFolder: context.state.root,
     sysctlFolder: context.sysctlFolder ?? '',
   }
-  const together = new DeletionsTogether(identity)
+  const together = new DeletionsTogether(identity, context)
   options.onReady()
   releaseProgramPages()
   return runServer({

@@ -4,6 +4,7 @@
  */
 import { parseConfig, parseEnvironment } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'
+import type { PlanContext } from '../plan/attach.ts'
 import { deleteVeths } from '../plan/detach.ts'
 import type { Owner } from '../plan/owner.ts'
 import type { Frame } from './connection.ts'
@@ -16,11 +17,13 @@ const MOST_LINKS = 64
 /** Remembers which requests it has looked at, so that each is once. */
 export class DeletionsTogether {
   readonly #identity: Identity
+  readonly #context: Pick<PlanContext, 'deleteLinks'>
   readonly #seen = new WeakSet<Frame>()
 
   /** @param identity The agent's own. */
-  constructor(identity: Identity) {
+  constructor(identity: Identity, context: Pick<PlanContext, 'deleteLinks'>) {
     this.#identity = identity
+    this.#context = context
   }
 
   /** @param waiting What is served next, and what waits behind it. @returns How many links were deleted together */
@@ -30,7 +33,7 @@ export class DeletionsTogether {
     for (const { frame } of fresh) this.#seen.add(frame)
     // For whom nobody waits any more nothing is changed.
     const owners = fresh.flatMap(({ frame, connection }) => (connection.isHungUp() ? [] : (this.#ownerOf(frame) ?? [])))
-    return owners.length < 2 ? 0 : deleteVeths(owners)
+    return owners.length < 2 ? 0 : deleteVeths(owners, this.#context)
   }
 
   /** Whose DEL it is, if it is one that this agent serves. What cannot be read is answered when its turn comes. */

@@ -39,6 +39,7 @@ function serveInThread(): string {
     residentBytes: () => process.memoryUsage.rss(),
     tidy: () => globalThis.gc?.(),
     writeLog,
+    runErrand: (errand) => parentPort?.postMessage(errand),
     onReady: () => parentPort?.postMessage('ready'),
   })
 }

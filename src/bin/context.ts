@@ -3,6 +3,7 @@ import { isAbsolute } from 'node:path'
 import { TsnetError } from '../error.ts'
 import { iptables } from '../nat/iptables/backend.ts'
 import { nftables } from '../nat/nftables/backend.ts'
+import { deleteLinks } from '../netlink/rtnetlink.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { DEFAULT_STATE_FOLDER } from '../plan/state-folder.ts'
 import { parseTimeLimit } from '../plan/time-limit.ts'
@@ -20,6 +21,7 @@ export function openContext(): PlanContext {
     backend: iptables,
     warn: (problem) => writeSync(2, `tsnet: ${problem}\n`),
     openNetns,
+    deleteLinks,
     timeLimitMs: parseTimeLimit(process.env['TSNET_TIMEOUT']),
     ...(request !== undefined && { request }),
   }

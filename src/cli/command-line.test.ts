@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { TsnetError } from '../error.ts'
 import { iptables } from '../nat/iptables/backend.ts'
+import { deleteLinks } from '../netlink/rtnetlink.ts'
 import type { Capability } from '../sys/capability.ts'
 import { openNetns } from '../sys/netns.ts'
 import { runCommandLine } from './command-line.ts'
@@ -41,6 +42,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
       backend: iptables,
       warn: () => {},
       openNetns,
+    deleteLinks,
       timeLimitMs: 30_000,
     }),
     becomeAgent: () => {

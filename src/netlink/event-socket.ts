@@ -56,6 +56,11 @@ export class EventSocket implements Disposable {
     return new EventSocket(NETLINK_ROUTE, [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF])
   }
 
+  /** Links alone. */
+  static ofLinksAlone(): EventSocket {
+    return new EventSocket(NETLINK_ROUTE, [RTNLGRP_LINK])
+  }
+
   /** Rules in nf_tables, whoever wrote them: nft, iptables-nft, firewalld. @throws KernelError EPROTONOSUPPORT where there is no nfnetlink */
   static ofRules(): EventSocket {
     return new EventSocket(NETLINK_NETFILTER, [NFNLGRP_NFTABLES])

@@ -88,19 +88,27 @@ export function changeLink(rt: NetlinkSocket, operation: string, change: LinkCha
 
 /** @returns Whether there was such a link. */
 export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
-  return unlessErrno(['ENODEV'], () =>
-    rt.execute({ operation: `delete the link ${quote(id)}`, type: RTM_DELLINK, body: (w) => encodeLink(w, header(id), named(id)) }),
-  )
+  return unlessErrno(['ENODEV'], () => rt.execute(deletionOf(id)))
+}
+
+/** Deletes links together, as {@link prepareDeletion} says. One that is gone already is no error. */
+export function deleteLinks(rt: NetlinkSocket, indexes: readonly number[]): void {
+  if (indexes.length > 0) unlessErrno(['ENODEV'], () => rt.execute(prepareDeletion(rt, indexes)))
 }
 
 /**
- * Deletes links together, by a group that they alone are put into: the kernel waits once for all of them, where one after
- * the other each costs a wait of its own.
+ * @returns What deletes the links, at least one; several by a group that they alone are put into: the kernel waits once for
+ *   all of them, where one after the other each costs a wait of its own
  */
-export function deleteLinks(rt: NetlinkSocket, indexes: readonly number[]): void {
+export function prepareDeletion(rt: NetlinkSocket, indexes: readonly number[]): Request {
+  if (indexes.length === 1) return deletionOf(indexes[0] as number)
   const group = unusedGroup(rt)
   for (const index of indexes) changeLink(rt, `group the link with index ${index}`, { id: index, link: { group } })
-  rt.execute({ operation: 'delete links by group', type: RTM_DELLINK, body: (w) => encodeLink(w, header(0), { group }) })
+  return { operation: 'delete links by group', type: RTM_DELLINK, body: (w) => encodeLink(w, header(0), { group }) }
+}
+
+function deletionOf(id: LinkId): Request {
+  return { operation: `delete the link ${quote(id)}`, type: RTM_DELLINK, body: (w) => encodeLink(w, header(id), named(id)) }
 }
 
 /** Random, so that nobody else chooses the same at the same moment, and looked up, since it deletes. */

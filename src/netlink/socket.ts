@@ -55,27 +55,28 @@ export interface Request {
 
 /** A netlink socket keeps the namespace in which it was opened. Whoever opened it disposes it. */
 export class NetlinkSocket implements Disposable {
-  readonly #fd: number
+  /** For poll(2): readable when an answer has come. */
+  readonly fd: number
   #sequence = 0
 
   constructor(protocol: number) {
-    this.#fd = checked(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket')
+    this.fd = checked(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket')
     const on = word(1)
     // Refused by kernels that do not know them, which then send less: no reason to fail.
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) libc.setsockopt(this.#fd, SOL_NETLINK, option, on, 4)
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) libc.setsockopt(this.fd, SOL_NETLINK, option, on, 4)
     // No time at all would mean no limit.
     const timeoutMs = Math.max(1, Math.ceil(remainingMs(RECEIVE_TIMEOUT_MS)))
     const microseconds = (timeoutMs % 1000) * 1000
-    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(Math.floor(timeoutMs / 1000)), word(0), word(microseconds), word(0)]), 16)
-    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, word(RECEIVE_BUFFER), 4)
+    libc.setsockopt(this.fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(Math.floor(timeoutMs / 1000)), word(0), word(microseconds), word(0)]), 16)
+    libc.setsockopt(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, word(RECEIVE_BUFFER), 4)
     // Connected to the kernel (port 0), the socket takes messages from nobody else.
     const kernel = Buffer.alloc(12)
     kernel.writeUInt16LE(AF_NETLINK)
-    checked(libc.connect(this.#fd, kernel, kernel.length), 'connect a netlink socket')
+    checked(libc.connect(this.fd, kernel, kernel.length), 'connect a netlink socket')
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd)
+    closeSync(this.fd)
   }
 
   /**
@@ -87,6 +88,19 @@ export class NetlinkSocket implements Disposable {
   execute(request: Request, absent?: number): boolean {
     this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
     return this.#receive(request.operation, () => false, absent)
+  }
+
+  /**
+   * Half of {@link execute}, for a request that somebody else sends over this socket: the kernel keeps the sender until all is done.
+   * @returns The message. {@link acknowledge} is the other half
+   */
+  prepare(request: Request): Uint8Array {
+    return this.#encode(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
+  }
+
+  /** Waits for the ack of the request that was prepared last. @throws KernelError with the extended ack's text */
+  acknowledge(operation: string): void {
+    this.#receive(operation, () => false)
   }
 
   /**
@@ -134,8 +148,8 @@ export class NetlinkSocket implements Disposable {
       return Buffer.from(encodeMessage({ type: request.type, flags: (request.flags ?? 0) | NLM_F_REQUEST | ack, sequence }, request.body))
     })
     const datagram = Buffer.concat(messages)
-    if (datagram.length > SEND_BUFFER / 4) libc.setsockopt(this.#fd, SOL_SOCKET, SO_SNDBUFFORCE, word(2 * datagram.length), 4)
-    checked(libc.send(this.#fd, datagram, datagram.length, 0), marks.begin.operation)
+    if (datagram.length > SEND_BUFFER / 4) libc.setsockopt(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, word(2 * datagram.length), 4)
+    checked(libc.send(this.fd, datagram, datagram.length, 0), marks.begin.operation)
     this.#receiveBatch(all, first, last)
   }
 
@@ -156,9 +170,13 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
+  #encode(request: Request, flags: number): Buffer {
+    return encodeMessage({ type: request.type, flags, sequence: ++this.#sequence }, request.body)
+  }
+
   #send(request: Request, flags: number): void {
-    const message = encodeMessage({ type: request.type, flags, sequence: ++this.#sequence }, request.body)
-    checked(libc.send(this.#fd, message, message.length, 0), request.operation)
+    const message = this.#encode(request, flags)
+    checked(libc.send(this.fd, message, message.length, 0), request.operation)
   }
 
   /**
@@ -182,7 +200,7 @@ export class NetlinkSocket implements Disposable {
 
   #datagram(operation: string): Buffer {
     for (;;) {
-      const length = libc.recv(this.#fd, received, received.length, 0)
+      const length = libc.recv(this.fd, received, received.length, 0)
       // One copy for the whole datagram, so that what is decoded from it may keep views of it.
       if (length >= 0) return Buffer.from(received.subarray(0, length))
       if (errno() === EAGAIN) throw timeOver(`the kernel did not answer the request to ${operation}`)

@@ -76,6 +76,8 @@ export interface PlanContext extends SysctlFileContext {
   readonly warn: (problem: string) => void
   /** Opens the container's namespace, whose path the request names. The caller owns what it returns. */
   readonly openNetns: (path: string) => Netns
+  /** Deletes links of the host, together, by their indexes; they are gone when it returns. One that is gone already is no error. */
+  readonly deleteLinks: (host: NetlinkSocket, indexes: readonly number[]) => void
   /** How long one call may take, milliseconds. */
   readonly timeLimitMs: number
   /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */

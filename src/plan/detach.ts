@@ -2,14 +2,14 @@
 import { existsSync } from 'node:fs'
 import { findBridge } from '../bridge/bridge.ts'
 import { deleteDetour, findDetour } from '../bridge/shaper.ts'
-import { deleteVeth, findVeth } from '../bridge/veth.ts'
+import { findVeth } from '../bridge/veth.ts'
 import { ErrorList, isErrno, TsnetError } from '../error.ts'
 import { leaseOwner } from '../ipam/lease.ts'
 import type { RuleChange } from '../nat/backend.ts'
 import { releasePorts } from '../nat/port-ledger.ts'
 import { dropUnusedGuard, unguardOwner, unguardSources } from '../nat/source-guard/guard.ts'
 import { forgetAddresses } from '../nat/stale-connections.ts'
-import { deleteLink, deleteLinks, listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import { listLinks, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { Family, IpAddress } from '../wire/ip-address.ts'
 import { openBook } from './address-book.ts'
@@ -75,7 +75,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
  * Deletes the host's ends of several attachments at a time, for which the kernel waits once; each one's DEL is still to come.
  * @returns How many were deleted; none when there is only one
  */
-export function deleteVeths(owners: readonly Owner[]): number {
+export function deleteVeths(owners: readonly Owner[], { deleteLinks }: Pick<PlanContext, 'deleteLinks'>): number {
   using host = openRtnetlink()
   const indexes = owners.flatMap((owner) => findVeth(host, hostVethName(owner), aliasOf(owner))?.index ?? [])
   if (indexes.length < 2) return 0
@@ -93,7 +93,7 @@ function detachUnrecorded(owner: Owner, host: NetlinkSocket, context: DetachCont
   const addresses = errors.try(() => heldAddresses(owner, undefined, context)) ?? []
   const known = link !== undefined || addresses.length > 0
   if (known) errors.try(() => removeMarked(owner, context))
-  if (link !== undefined) errors.try(() => deleteVeth(host, hostVethName(owner), aliasOf(owner)))
+  if (link !== undefined) errors.try(() => context.deleteLinks(host, [link.index]))
   if (link !== undefined) errors.try(() => deleteDetour(host, detourName(owner)))
   const vacated = errors.isEmpty
   errors.try(() => link && closeLoopback(owner, context))
@@ -133,7 +133,7 @@ function removeKernelObjects(owner: Owner, { record, network, host, context }: R
   // First, since a published port that nobody knows would keep the shared chains in use.
   if (record === undefined) errors.try(() => removeMarked(owner, context))
   const pending = errors.try(() => context.backend.startChange(removalOf(owner, { record, network, context })))
-  errors.try(() => deleteOwnLinks(owner, { record, network, host }))
+  errors.try(() => deleteOwnLinks(owner, { record, network, host, context }))
   errors.try(() => network && leaveZone(network))
   // Behind the links, so that the container never sends without it.
   errors.try(() => removeGuard(owner, { record, network, host, context }))
@@ -168,7 +168,7 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   if (network.leaving !== undefined) drop(withBackend(caller, network.leaving)).finish()
   const pending = drop(context)
   const bridge = findOwnBridge(network, host)
-  if (bridge !== undefined) deleteLink(host, bridge.index)
+  if (bridge !== undefined) context.deleteLinks(host, [bridge.index])
   leaveZone(network)
   if (network.sourceGuard === true) dropUnusedGuard()
   pending.finish()
@@ -176,13 +176,14 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
 }
 
 /** Veth, bridge and detour go together as far as they go, since the kernel then waits once for all. */
-function deleteOwnLinks(owner: Owner, { record, network, host }: Pick<Removal, 'record' | 'network' | 'host'>): void {
+function deleteOwnLinks(owner: Owner, { record, network, host, context }: Removal): void {
   const veth = findVeth(host, hostVethName(owner), aliasOf(owner))
   const bridge = network && findOwnBridge(network, host, veth?.index)
   const detour = record === undefined || record.limits?.egress !== undefined ? findDetour(host, detourName(owner)) : undefined
-  const links = [veth, bridge, detour].flatMap((link) => link?.index ?? [])
-  if (links.length > 1) deleteLinks(host, links)
-  else for (const index of links) deleteLink(host, index)
+  context.deleteLinks(
+    host,
+    [veth, bridge, detour].flatMap((link) => link?.index ?? []),
+  )
 }
 
 /** @returns The bridge, if tsnet made it and nothing but the link with index `port` hangs on it: somebody may have added a port of his own. */

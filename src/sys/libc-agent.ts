@@ -1,5 +1,8 @@
 /** The libc functions that only the agent calls: a one-shot process does not pay for their prototypes. */
-import { c } from './libc.ts'
+import { c, checked, libc } from './libc.ts'
+
+// include/uapi/linux/fcntl.h
+const F_DUPFD_CLOEXEC = 1030
 
 export const agentLibc = {
   listen: c.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number,
@@ -29,3 +32,16 @@ export const agentLibc = {
   madvise: c.func('int madvise(uintptr_t address, size_t size, int advice)') as (address: bigint, size: bigint, advice: number) => number,
   execv: c.func('int execv(const char *path, const char **argv)') as (path: string, argv: readonly (string | null)[]) => number,
 } as const
+
+/** @returns Another descriptor of the same, which the caller owns. */
+export function duplicate(fd: number): number {
+  return checked(agentLibc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'duplicate a descriptor')
+}
+
+type Send = typeof libc.send
+
+/** send(2) on a thread of node's pool. @returns What it returns; errno is lost */
+export function sendAside(fd: number, data: Uint8Array): Promise<number> {
+  const send = libc.send as Send & { async(...args: [...Parameters<Send>, done: (error: Error | null, result: number) => void]): void }
+  return new Promise((resolve, reject) => send.async(fd, data, data.length, 0, (error, result) => (error === null ? resolve(result) : reject(error))))
+}

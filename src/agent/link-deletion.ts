@@ -1,0 +1,52 @@
+/**
+ * Links are deleted by another thread. The kernel takes them out of everything within a millisecond, under its rtnetlink lock, tells
+ * so, and then keeps the sender for some 20 ms more, until nothing in it refers to them any longer. For that nobody need
+ * wait: when it has been told, a link is gone for everybody (docs/decisions/0018).
+ */
+import { EventSocket } from '../netlink/event-socket.ts'
+import { deleteLinks, prepareDeletion } from '../netlink/rtnetlink.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { duplicate } from '../sys/libc-agent.ts'
+import { poll } from '../sys/poll.ts'
+import { remainingMs } from '../sys/time-limit.ts'
+import { RTM_DELLINK } from '../wire/link.ts'
+import type { Message } from '../wire/netlink-message.ts'
+
+/** Without a word of the kernel for so long, the links are deleted in the plain way: perhaps the message was never sent. */
+const PATIENCE_MS = 1_000
+/** The bridge tells of its ports by the same messages, with a family of its own. */
+const AF_UNSPEC = 0
+
+/** A message for the kernel, that somebody else sends. */
+export interface Errand {
+  /** Whoever sends closes it. */
+  readonly fd: number
+  readonly message: Uint8Array
+}
+
+/**
+ * @param send Returns at once, and sends while this thread goes on.
+ * @returns What `PlanContext.deleteLinks` promises. @throws KernelError when the kernel refuses
+ */
+export function deleteLinksBy(send: (errand: Errand) => void): (host: NetlinkSocket, indexes: readonly number[]) => void {
+  return (host, indexes) => {
+    if (indexes.length === 0) return
+    using events = EventSocket.ofLinksAlone()
+    const request = prepareDeletion(host, indexes)
+    // A copy, since all that a view belongs to would be sent to the other thread.
+    send({ fd: duplicate(host.fd), message: Uint8Array.from(host.prepare(request)) })
+    const standing = new Set(indexes)
+    while (standing.size > 0) {
+      const ready = poll([host.fd, events.fd], undefined, Math.min(PATIENCE_MS, remainingMs(PATIENCE_MS)))
+      if (ready.length === 0) return deleteLinks(host, [...standing])
+      // It was refused, or events were lost: there was no room for them.
+      if (ready.includes(host.fd)) return host.acknowledge(request.operation)
+      events.drain((message) => standing.delete(goneBy(message)))
+    }
+  }
+}
+
+/** @returns The index of the link that is gone, -1 when none is. @see struct ifinfomsg */
+function goneBy({ type, body }: Message): number {
+  return type === RTM_DELLINK && body.length >= 8 && body[0] === AF_UNSPEC ? body.readInt32LE(4) : -1
+}
