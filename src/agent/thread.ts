@@ -1,6 +1,7 @@
 /** What the agent's serving thread does, from what it was given to why it ended. */
 import { statSync } from 'node:fs'
 import { describe, TsnetError } from '../error.ts'
+import { keepNetfilterSockets } from '../netlink/netfilter-socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { releaseProgramPages } from '../sys/program-pages.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
@@ -42,6 +43,7 @@ export interface ThreadOptions {
 /** @returns Why it ended. */
 export function runThread(options: ThreadOptions): string {
   const { settings, userID } = options
+  keepNetfilterSockets()
   const context = { ...options.context, deleteLinks: deleteLinksBy(options.runErrand) }
   const log = openLog(settings.log, options.writeLog)
   const tally = new Tally()

@@ -14,7 +14,8 @@ import {
   IPCTNL_MSG_CT_GET,
   type Tuple,
 } from '../wire/conntrack.ts'
-import { NETLINK_NETFILTER, NetlinkSocket } from './socket.ts'
+import { openNetfilter } from './netfilter-socket.ts'
+import type { NetlinkSocket } from './socket.ts'
 
 const AF_UNSPEC = 0
 
@@ -30,7 +31,7 @@ export interface ConntrackSelector {
 
 /** A conntrack socket of the namespace that the thread is in. The caller owns it. */
 export function openConntrack(): NetlinkSocket {
-  return new NetlinkSocket(NETLINK_NETFILTER)
+  return openNetfilter()
 }
 
 /**

@@ -14,7 +14,8 @@ import {
   nftables,
   type SetElement,
 } from '../wire/nftables.ts'
-import { NETLINK_NETFILTER, NetlinkSocket, type Request } from './socket.ts'
+import { openNetfilter } from './netfilter-socket.ts'
+import type { NetlinkSocket, Request } from './socket.ts'
 
 /** Elements of one message: an attribute's length has 16 bits. */
 const ELEMENTS_PER_MESSAGE = 200
@@ -24,9 +25,9 @@ const ATTEMPTS = 50
 /** A table's name, of the family inet unless another is told. */
 export type TableId = string | { readonly family: number; readonly name: string }
 
-/** An nf_tables socket of the namespace that the thread is in. The caller owns it. Closing it after a delete waits for RCU. */
+/** An nf_tables socket of the namespace that the thread is in. The caller owns it. Closing it after a delete waits for RCU, unless it is kept. */
 export function openNftables(): NetlinkSocket {
-  return new NetlinkSocket(NETLINK_NETFILTER)
+  return openNetfilter()
 }
 
 /** @returns A request of a transaction. @param flags NLM_F_CREATE and the like @param family NFPROTO_…, inet unless another is told */

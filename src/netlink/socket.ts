@@ -58,21 +58,32 @@ export class NetlinkSocket implements Disposable {
   /** For poll(2): readable when an answer has come. */
   readonly fd: number
   #sequence = 0
+  #isWhole = true
 
   constructor(protocol: number) {
     this.fd = checked(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'open a netlink socket')
     const on = word(1)
     // Refused by kernels that do not know them, which then send less: no reason to fail.
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) libc.setsockopt(this.fd, SOL_NETLINK, option, on, 4)
-    // No time at all would mean no limit.
-    const timeoutMs = Math.max(1, Math.ceil(remainingMs(RECEIVE_TIMEOUT_MS)))
-    const microseconds = (timeoutMs % 1000) * 1000
-    libc.setsockopt(this.fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(Math.floor(timeoutMs / 1000)), word(0), word(microseconds), word(0)]), 16)
+    this.limitTime()
     libc.setsockopt(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, word(RECEIVE_BUFFER), 4)
     // Connected to the kernel (port 0), the socket takes messages from nobody else.
     const kernel = Buffer.alloc(12)
     kernel.writeUInt16LE(AF_NETLINK)
     checked(libc.connect(this.fd, kernel, kernel.length), 'connect a netlink socket')
+  }
+
+  /** Whether it can be used again: no list was given up in the middle, which the kernel would go on with. */
+  get isWhole(): boolean {
+    return this.#isWhole
+  }
+
+  /** Each answer may take as long as what the thread does now. */
+  limitTime(): void {
+    // No time at all would mean no limit.
+    const timeoutMs = Math.max(1, Math.ceil(remainingMs(RECEIVE_TIMEOUT_MS)))
+    const microseconds = (timeoutMs % 1000) * 1000
+    libc.setsockopt(this.fd, SOL_SOCKET, SO_RCVTIMEO, Buffer.concat([word(Math.floor(timeoutMs / 1000)), word(0), word(microseconds), word(0)]), 16)
   }
 
   [Symbol.dispose](): void {
@@ -122,6 +133,7 @@ export class NetlinkSocket implements Disposable {
     for (let attempt = 1; attempt <= DUMP_ATTEMPTS; attempt++) {
       const answers: T[] = []
       let interrupted = false
+      this.#isWhole = false
       this.#send(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_DUMP)
       this.#receive(request.operation, (message) => {
         interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0
@@ -129,6 +141,7 @@ export class NetlinkSocket implements Disposable {
         answers.push(decode(message))
         return false
       })
+      this.#isWhole = true
       if (!interrupted) return answers
     }
     throw new TsnetError('TSNET_NETLINK', `Cannot ${request.operation}: it changed ${DUMP_ATTEMPTS} times while it was read`, { cniCode: 11 })

@@ -16,6 +16,9 @@ const NS_GET_NSTYPE = 0xb703
 
 const OWN = '/proc/thread-self/ns/net'
 
+/** How many {@link within} this thread is inside of. */
+let depth = 0
+
 /** An open network namespace. Whoever opened it owns the descriptor and disposes it. */
 export interface Netns extends Disposable {
   readonly fd: number
@@ -127,15 +130,22 @@ export function within<T>(netns: Netns, fn: () => T extends PromiseLike<unknown>
   const own = checked(libc.open(OWN, O_RDONLY | O_CLOEXEC, 0), 'open the own network namespace')
   try {
     checked(libc.setns(netns.fd, CLONE_NEWNET), `enter the network namespace "${netns.path}"`)
+    depth++
     try {
       return fn()
     } finally {
+      depth--
       // Not node's abort(), which a worker thread has not.
       if (libc.setns(own, CLONE_NEWNET) < 0) libc.abort()
     }
   } finally {
     closeSync(own)
   }
+}
+
+/** @returns Whether this thread is inside another namespace, by {@link within}. */
+export function isAway(): boolean {
+  return depth > 0
 }
 
 function invalidNetns(path: string, why: { readonly reason?: string; readonly cause?: unknown }): TsnetError {
