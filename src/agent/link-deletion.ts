@@ -3,8 +3,9 @@
  * so, and then keeps the sender for some 20 ms more, until nothing in it refers to them any longer. For that nobody need
  * wait: when it has been told, a link is gone for everybody (docs/decisions/0018).
  */
+import { constants } from 'node:os'
 import { EventSocket } from '../netlink/event-socket.ts'
-import { deleteLinks, prepareDeletion } from '../netlink/rtnetlink.ts'
+import { deleteLinks, findLink, prepareDeletion } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { duplicate } from '../sys/libc-agent.ts'
 import { poll } from '../sys/poll.ts'
@@ -30,7 +31,8 @@ export interface Errand {
  */
 export function deleteLinksBy(send: (errand: Errand) => void): (host: NetlinkSocket, indexes: readonly number[]) => void {
   return (host, indexes) => {
-    if (indexes.length === 0) return
+    const [first] = indexes
+    if (first === undefined) return
     using events = EventSocket.ofLinksAlone()
     const request = prepareDeletion(host, indexes)
     // A copy, since all that a view belongs to would be sent to the other thread.
@@ -40,9 +42,11 @@ export function deleteLinksBy(send: (errand: Errand) => void): (host: NetlinkSoc
       const ready = poll([host.fd, events.fd], undefined, Math.min(PATIENCE_MS, remainingMs(PATIENCE_MS)))
       if (ready.length === 0) return deleteLinks(host, [...standing])
       // It was refused, or events were lost: there was no room for them.
-      if (ready.includes(host.fd)) return host.acknowledge(request.operation)
+      if (ready.includes(host.fd)) return void host.acknowledge(request.operation, constants.errno.ENODEV)
       events.drain((message) => standing.delete(goneBy(message)))
     }
+    // What the kernel still does under its lock, such as the other end of a pair, is done when it answers.
+    findLink(host, first)
   }
 }
 

@@ -53,7 +53,5 @@ export function runServingThread({ thread, settings, env, log, onReady }: Servin
 
 /** What fails, the thread finds out by itself. */
 function run({ fd, message }: Errand): void {
-  sendAside(fd, message)
-    .catch(() => {})
-    .finally(() => closeSync(fd))
+  sendAside(fd, message).then(() => closeSync(fd))
 }

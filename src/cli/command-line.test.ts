@@ -42,7 +42,7 @@ async function run(t: TestContext, args: readonly string[], { missing = ['CAP_NE
       backend: iptables,
       warn: () => {},
       openNetns,
-    deleteLinks,
+      deleteLinks,
       timeLimitMs: 30_000,
     }),
     becomeAgent: () => {

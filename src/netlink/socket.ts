@@ -109,9 +109,9 @@ export class NetlinkSocket implements Disposable {
     return this.#encode(request, (request.flags ?? 0) | NLM_F_REQUEST | NLM_F_ACK)
   }
 
-  /** Waits for the ack of the request that was prepared last. @throws KernelError with the extended ack's text */
-  acknowledge(operation: string): void {
-    this.#receive(operation, () => false)
+  /** Waits for the ack of the request that was prepared last. @returns What {@link execute} does */
+  acknowledge(operation: string, absent?: number): boolean {
+    return this.#receive(operation, () => false, absent)
   }
 
   /**

@@ -40,8 +40,10 @@ export function duplicate(fd: number): number {
 
 type Send = typeof libc.send
 
-/** send(2) on a thread of node's pool. @returns What it returns; errno is lost */
-export function sendAside(fd: number, data: Uint8Array): Promise<number> {
-  const send = libc.send as Send & { async(...args: [...Parameters<Send>, done: (error: Error | null, result: number) => void]): void }
-  return new Promise((resolve, reject) => send.async(fd, data, data.length, 0, (error, result) => (error === null ? resolve(result) : reject(error))))
+/** send(2) on a thread of node's pool. @returns When it is over, well or not */
+export function sendAside(fd: number, data: Uint8Array): Promise<void> {
+  const send = libc.send as Send & { async(...args: [...Parameters<Send>, done: () => void]): void }
+  const bytes = [data]
+  // koffi keeps no more than the address of the data: what is called back keeps the data.
+  return new Promise((resolve) => send.async(fd, data, data.length, 0, () => resolve(void bytes.pop())))
 }
