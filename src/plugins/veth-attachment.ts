@@ -6,13 +6,14 @@ import { findContainerNetns, openContainerNetns } from '../chained/container-net
 import { collectStale } from '../chained/garbage.ts'
 import { collectMasquerade, setUpMasquerade, tearDownMasquerade } from '../chained/masquerade.ts'
 import { addressesIn } from '../chained/previous-result.ts'
-import { createPair, deleteHostEnd, findPeer, type HostEnd, type PairWish } from '../chained/veth-pair.ts'
+import { createPair, deleteHostEnd, findHostEnd, findPeer, type HostEnd, type PairWish } from '../chained/veth-pair.ts'
 import { field } from '../cni/json.ts'
 import { formatResult, type Result } from '../cni/result.ts'
 import { parseValidAttachments } from '../cni/valid-attachments.ts'
 import { forgetAddresses } from '../nat/stale-connections.ts'
-import { deleteLink, findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
+import { findLink, type ObservedLink, openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { PlanContext } from '../plan/attach.ts'
 import { Attempts } from '../plan/detach.ts'
 import { isLinkLocal } from '../plan/network.ts'
 import { type Owner, ownerText } from '../plan/owner.ts'
@@ -107,7 +108,7 @@ export function delVeth(type: VethType, request: PluginRequest): void {
   const early = ipam?.needsLink === true
   if (early) errors.try(() => ipam.del())
   errors.try(() => found?.remove())
-  takeBack(type, owner, { record, host, errors, state: request.context.state })
+  takeBack(type, owner, { record, host, errors, context: request.context })
   if (!early) errors.try(() => ipam?.del())
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
   book.remove(owner)
@@ -171,17 +172,22 @@ interface TakingBack {
   readonly record: VethRecord
   readonly host: NetlinkSocket
   readonly errors: Attempts
-  readonly state: StateFolder
+  readonly context: PlanContext
 }
 
 /** The links first: an address that is free must not be one that somebody still has. */
-function takeBack(type: VethType, owner: Owner, { record, host, errors, state }: TakingBack): void {
+function takeBack(type: VethType, owner: Owner, { record, host, errors, context }: TakingBack): void {
   const { hostEnd } = record
   const addresses = addressesIn({ ips: record.addresses.map((address) => ({ address })) })
-  errors.try(() => hostEnd && deleteHostEnd(host, hostEnd))
+  errors.try(() => context.deleteLinks(host, linksOf(host, hostEnd)))
   errors.try(() => record.masqueraded && tearDownMasquerade(owner, addresses))
-  errors.try(() => type.disconnect(record, { owner, host, state }))
+  errors.try(() => type.disconnect(record, { owner, host, state: context.state }))
   errors.try(() => forgetAddresses(addresses.map(({ address }) => address)))
+}
+
+function linksOf(host: NetlinkSocket, hostEnd: HostEnd | undefined): readonly number[] {
+  const link = hostEnd && findHostEnd(host, hostEnd)
+  return link === undefined ? [] : [link.index]
 }
 
 /** Of an attachment that another program has made. */
@@ -206,5 +212,5 @@ function findUnrecorded(
   const end = link && findPeer(host, link, netns)
   if (link === undefined || end === undefined || !type.mayHaveMade(end, host, request)) return undefined
   const addresses = addressesOf(container, link.index).filter((prefix) => !isLinkLocal(prefix))
-  return { addresses: addresses.map(formatPrefix), remove: () => void deleteLink(host, end.index) }
+  return { addresses: addresses.map(formatPrefix), remove: () => request.context.deleteLinks(host, [end.index]) }
 }
