@@ -9,11 +9,12 @@ import { deleteLinks, findLink, prepareDeletion } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { duplicate } from '../sys/libc-agent.ts'
 import { poll } from '../sys/poll.ts'
+import { now } from '../sys/time.ts'
 import { remainingMs } from '../sys/time-limit.ts'
 import { RTM_DELLINK } from '../wire/link.ts'
 import type { Message } from '../wire/netlink-message.ts'
 
-/** Without a word of the kernel for so long, the links are deleted in the plain way: perhaps the message was never sent. */
+/** When they are not gone after so long, the links are deleted in the plain way: perhaps the message was never sent. */
 const PATIENCE_MS = 1_000
 /** The bridge tells of its ports by the same messages, with a family of its own. */
 const AF_UNSPEC = 0
@@ -37,10 +38,11 @@ export function deleteLinksBy(send: (errand: Errand) => void): (host: NetlinkSoc
     const request = prepareDeletion(host, indexes)
     // A copy, since all that a view belongs to would be sent to the other thread.
     send({ fd: duplicate(host.fd), message: Uint8Array.from(host.prepare(request)) })
+    const end = now() + Math.min(PATIENCE_MS, remainingMs(PATIENCE_MS))
     const standing = new Set(indexes)
     while (standing.size > 0) {
-      const ready = poll([host.fd, events.fd], undefined, Math.min(PATIENCE_MS, remainingMs(PATIENCE_MS)))
-      if (ready.length === 0) return deleteLinks(host, [...standing])
+      const ready = poll([host.fd, events.fd], undefined, Math.max(0, end - now()))
+      if (ready.length === 0 || now() > end) return deleteLinks(host, [...standing])
       // It was refused, or events were lost: there was no room for them.
       if (ready.includes(host.fd)) return void host.acknowledge(request.operation, constants.errno.ENODEV)
       events.drain((message) => standing.delete(goneBy(message)))

@@ -1,6 +1,6 @@
 /**
- * DELs that wait together: the kernel waits for a grace period of RCU for each link that is deleted, 15 ms, and once for many
- * that are deleted at a time. So their links go first, all at once; each DEL then finds its own gone, and removes the rest.
+ * DELs that wait together: the kernel keeps a thread for some 20 ms behind each link that is deleted, and once for many that are
+ * deleted at a time. So their links go first, all at once; each DEL then finds its own gone, and removes the rest.
  */
 import { parseConfig, parseEnvironment } from '../cni/request.ts'
 import { TsnetError } from '../error.ts'

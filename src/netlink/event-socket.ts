@@ -56,7 +56,7 @@ export class EventSocket implements Disposable {
     return new EventSocket(NETLINK_ROUTE, [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF])
   }
 
-  /** Links alone. */
+  /** Links alone, ports of bridges included. */
   static ofLinksAlone(): EventSocket {
     return new EventSocket(NETLINK_ROUTE, [RTNLGRP_LINK])
   }
