@@ -103,7 +103,8 @@ export function deleteLinks(rt: NetlinkSocket, indexes: readonly number[]): void
 export function prepareDeletion(rt: NetlinkSocket, indexes: readonly number[]): Request {
   if (indexes.length === 1) return deletionOf(indexes[0] as number)
   const group = unusedGroup(rt)
-  for (const index of indexes) changeLink(rt, `group the link with index ${index}`, { id: index, link: { group } })
+  // One may vanish meanwhile, with its container's namespace.
+  for (const index of indexes) unlessErrno(['ENODEV'], () => changeLink(rt, `group the link with index ${index}`, { id: index, link: { group } }))
   return { operation: 'delete links by group', type: RTM_DELLINK, body: (w) => encodeLink(w, header(0), { group }) }
 }
 
