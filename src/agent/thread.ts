@@ -5,7 +5,7 @@ import { keepNetfilterSockets } from '../netlink/netfilter-socket.ts'
 import type { PlanContext } from '../plan/attach.ts'
 import { releaseProgramPages } from '../sys/program-pages.ts'
 import { encodeFrame, type Identity, KIND, type NamespaceID } from './frame.ts'
-import { deleteLinksBy, type Errand } from './link-deletion.ts'
+import { deleteBridgeBy, deleteLinksBy, type Errand } from './link-deletion.ts'
 import { type Log, type LogOptions, openLog } from './log.ts'
 import { perform } from './perform.ts'
 import { runServer, type Waiting } from './server.ts'
@@ -44,7 +44,7 @@ export interface ThreadOptions {
 export function runThread(options: ThreadOptions): string {
   const { settings, userID } = options
   keepNetfilterSockets()
-  const context = { ...options.context, deleteLinks: deleteLinksBy(options.runErrand) }
+  const context = { ...options.context, deleteLinks: deleteLinksBy(options.runErrand), deleteBridge: deleteBridgeBy(options.runErrand) }
   const log = openLog(settings.log, options.writeLog)
   const tally = new Tally()
   const started = new Date()

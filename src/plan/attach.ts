@@ -78,6 +78,8 @@ export interface PlanContext extends SysctlFileContext {
   readonly openNetns: (path: string) => Netns
   /** Deletes links of the host, together, by their indexes; they are gone when it returns. One that is gone already is no error. */
   readonly deleteLinks: (host: NetlinkSocket, indexes: readonly number[]) => void
+  /** Deletes a bridge that has no port any more, when nothing else is left to be asked of the kernel. Absent: it goes together with the links. */
+  readonly deleteBridge?: (host: NetlinkSocket, index: number) => void
   /** How long one call may take, milliseconds. */
   readonly timeLimitMs: number
   /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */

@@ -62,6 +62,7 @@ export function detach(owner: Owner, context: DetachContext): boolean {
   const mayAnswer = record === undefined || answersOnLoopback(heldPorts(record))
   const closed = errors.try(() => mayAnswer && closeLoopback(owner, context))
   errors.try(() => forgetAddresses(heldAddresses(owner, record, context)))
+  errors.try(() => network && deleteBridgeApart(network, host, context))
   errors.try(() => vacated && releaseLeases(owner, record, context))
   errors.try(() => vacated && record && releaseClaims(record, context))
   errors.finish(`Cannot detach "${ownerText(owner)}"`)
@@ -175,15 +176,21 @@ export function removeIdleNetwork(name: string, host: NetlinkSocket, caller: Pla
   writeSysctlFile({ except: name }, context)
 }
 
-/** Veth, bridge and detour go together as far as they go, since the kernel then waits once for all. */
+/** Veth, bridge and detour go together as far as they go, since the kernel then waits once for all; but the bridge where it goes last. */
 function deleteOwnLinks(owner: Owner, { record, network, host, context }: Removal): void {
   const veth = findVeth(host, hostVethName(owner), aliasOf(owner))
-  const bridge = network && findOwnBridge(network, host, veth?.index)
+  const bridge = network && context.deleteBridge === undefined ? findOwnBridge(network, host, veth?.index) : undefined
   const detour = record === undefined || record.limits?.egress !== undefined ? findDetour(host, detourName(owner)) : undefined
   context.deleteLinks(
     host,
     [veth, bridge, detour].flatMap((link) => link?.index ?? []),
   )
+}
+
+/** The kernel holds its lock for so long meanwhile that what is asked of it afterwards would wait. */
+function deleteBridgeApart(network: NetworkRecord, host: NetlinkSocket, { deleteBridge }: PlanContext): void {
+  const bridge = deleteBridge && findOwnBridge(network, host)
+  if (bridge !== undefined) deleteBridge?.(host, bridge.index)
 }
 
 /** @returns The bridge, if tsnet made it and nothing but the link with index `port` hangs on it: somebody may have added a port of his own. */

@@ -1,8 +1,11 @@
 /** The libc functions that only the agent calls: a one-shot process does not pay for their prototypes. */
-import { c, checked, libc } from './libc.ts'
+import { constants } from 'node:os'
+import { c, checked, errno, libc } from './libc.ts'
 
 // include/uapi/linux/fcntl.h
 const F_DUPFD_CLOEXEC = 1030
+// include/uapi/linux/if.h, IFNAMSIZ
+const IF_NAMESIZE = 16
 
 export const agentLibc = {
   listen: c.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number,
@@ -28,10 +31,16 @@ export const agentLibc = {
     address: Uint8Array,
     length: number,
   ) => number,
+  if_indextoname: c.func('const char *if_indextoname(unsigned int index, _Out_ uint8_t *name)') as (index: number, name: Uint8Array) => string | null,
   fcntl: c.func('int fcntl(int fd, int command, int argument)') as (fd: number, command: number, argument: number) => number,
   madvise: c.func('int madvise(uintptr_t address, size_t size, int advice)') as (address: bigint, size: bigint, advice: number) => number,
   execv: c.func('int execv(const char *path, const char **argv)') as (path: string, argv: readonly (string | null)[]) => number,
 } as const
+
+/** @returns Whether the namespace has a link with this index. The kernel answers without the lock that it holds while links come and go. */
+export function hasLink(index: number): boolean {
+  return agentLibc.if_indextoname(index, new Uint8Array(IF_NAMESIZE)) !== null || errno() !== constants.errno.ENXIO
+}
 
 /** @returns Another descriptor of the same, which the caller owns. */
 export function duplicate(fd: number): number {
