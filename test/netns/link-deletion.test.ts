@@ -1,11 +1,11 @@
 /** How the agent deletes links: another thread sends, and the serving one goes on when the kernel says that they are gone. */
 import assert from 'node:assert/strict'
 import { closeSync } from 'node:fs'
-import { deleteLinksBy, type Errand } from '../../src/agent/link-deletion.ts'
+import { deleteBridgeBy, deleteLinksBy, type Errand } from '../../src/agent/link-deletion.ts'
 import { deleteLinks, findLink, openRtnetlink } from '../../src/netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../../src/netlink/socket.ts'
 import { libc } from '../../src/sys/libc.ts'
-import { sendAside } from '../../src/sys/libc-agent.ts'
+import { hasLink, sendAside } from '../../src/sys/libc-agent.ts'
 import { openNetns, within } from '../../src/sys/netns.ts'
 import { agentStatus, startAgent } from './agent-process.ts'
 import { DUAL_STACK, type Host, hostTest } from './host.ts'
@@ -75,6 +75,44 @@ hostTest('deleteLinksBy() deletes by itself what nobody sends', (host) => {
       for (const index of some) assert.equal(findLink(rt, index), undefined)
     }
   })
+})
+
+hostTest('deleteBridgeBy() returns when nobody finds the bridge any more, whoever deletes it', (host) => {
+  for (const send of [aside, atOnce, ({ fd }: Errand) => closeSync(fd)]) {
+    host.sh('ip link add name br0 type bridge; ip addr add 10.9.0.1/24 dev br0; ip link set dev br0 up')
+    onHost(host, (rt) => {
+      const index = findLink(rt, 'br0')?.index as number
+      deleteBridgeBy(send)(rt, index)
+      assert.equal(hasLink(index), false)
+      deleteBridgeBy(send)(rt, index)
+    })
+    assert.equal(linksIn(host).includes('br0'), false)
+    assert.doesNotMatch(host.exec(['ip', 'route', 'show', 'table', 'all']), /10\.9\.0/)
+  }
+})
+
+hostTest("deleteBridgeBy() throws the kernel's refusal", (host) => {
+  onHost(host, (rt) => assert.throws(() => deleteBridgeBy(aside)(rt, 1), /^KernelError: Cannot delete the link with index 1: .*\(EOPNOTSUPP\)$/))
+})
+
+hostTest('whoever comes at once after the last DEL gets a network that is new, through the agent and in one shot', async (host) => {
+  const agent = await startAgent(host)
+  const netns = host.container('c1')
+  const bridge = () => host.json<{ ifindex: number }>('ip', '-j', 'link', 'show', 'dev', DUAL_STACK.bridge)[0]?.ifindex
+  for (let i = 0; i < 12; i++) {
+    const env = i % 2 === 0 ? {} : { TSNET_RUN_DIR: '/none' }
+    const prevResult = host.mustCni('ADD', { netns, runtimeConfig, env })
+    const former = bridge()
+    host.mustCni('DEL', { netns, runtimeConfig })
+    if (i % 3 === 0) assertNothingLeft(host)
+    host.mustCni('ADD', { netns, runtimeConfig, env })
+    host.mustCni('CHECK', { netns, runtimeConfig, prevResult: {} })
+    assert.notEqual(bridge(), former)
+    assert.ok(prevResult.interfaces?.some(({ name }) => name === DUAL_STACK.bridge))
+    host.mustCni('DEL', { netns, runtimeConfig })
+  }
+  assert.equal(agentStatus(host).requests['DEL'], 24, agent.log())
+  assertNothingLeft(host)
 })
 
 hostTest('when DEL has answered, the link is nowhere, and the same container can be attached at once', async (host) => {
