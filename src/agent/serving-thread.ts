@@ -53,5 +53,6 @@ export function runServingThread({ thread, settings, env, log, onReady }: Servin
 
 /** What fails, the thread finds out by itself. */
 function run({ fd, message }: Errand): void {
-  sendAside(fd, message).then(() => closeSync(fd))
+  const close = () => closeSync(fd)
+  sendAside(fd, message).then(close, close)
 }

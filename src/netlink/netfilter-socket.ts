@@ -31,7 +31,7 @@ class KeptSocket extends NetlinkSocket {
   }
 
   override [Symbol.dispose](): void {
-    if (this.isWhole) this.#others.push(this)
-    else super[Symbol.dispose]()
+    if (!this.isWhole) super[Symbol.dispose]()
+    else if (!this.#others.includes(this)) this.#others.push(this)
   }
 }
