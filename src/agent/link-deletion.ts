@@ -3,10 +3,10 @@
  * so, and then keeps the sender for some 20 ms more, until nothing in it refers to them any longer. For that nobody need
  * wait: when it has been told, a link is gone for everybody (docs/decisions/0018).
  */
-import { constants } from 'node:os'
 import { EventSocket } from '../netlink/event-socket.ts'
 import { deleteLinks, findLink, prepareDeletion } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket, Request } from '../netlink/socket.ts'
+import { ENODEV } from '../sys/errno.ts'
 import { duplicate, hasLink } from '../sys/libc-agent.ts'
 import { poll } from '../sys/poll.ts'
 import { now } from '../sys/time.ts'
@@ -44,7 +44,7 @@ export function deleteLinksBy(send: (errand: Errand) => void): (host: NetlinkSoc
       const ready = poll([host.fd, events.fd], undefined, Math.max(0, end - now()))
       if (ready.length === 0 || now() > end) return deleteLinks(host, [...standing])
       // It was refused, or events were lost: there was no room for them.
-      if (ready.includes(host.fd)) return void host.acknowledge(operation, constants.errno.ENODEV)
+      if (ready.includes(host.fd)) return void host.acknowledge(operation, ENODEV)
       events.drain((message) => standing.delete(goneBy(message)))
     }
     // What the kernel still does under its lock, such as the other end of a pair, is done when it answers.
@@ -61,7 +61,7 @@ export function deleteBridgeBy(send: (errand: Errand) => void): (host: NetlinkSo
   return (host, index) => {
     const { operation } = handOver(host, [index], send)
     for (const end = now() + patienceMs(); hasLink(index); ) {
-      if (poll([host.fd], undefined, LOOK_MS).length > 0) return void host.acknowledge(operation, constants.errno.ENODEV)
+      if (poll([host.fd], undefined, LOOK_MS).length > 0) return void host.acknowledge(operation, ENODEV)
       if (now() > end) return deleteLinks(host, [index])
     }
   }

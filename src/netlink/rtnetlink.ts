@@ -93,7 +93,7 @@ export function deleteLink(rt: NetlinkSocket, id: LinkId): boolean {
 
 /** Deletes links together, as {@link prepareDeletion} says. One that is gone already is no error. */
 export function deleteLinks(rt: NetlinkSocket, indexes: readonly number[]): void {
-  if (indexes.length > 0) rt.execute(prepareDeletion(rt, indexes), constants.errno.ENODEV)
+  if (indexes.length > 0) rt.execute(prepareDeletion(rt, indexes), ENODEV)
 }
 
 /**

@@ -3,6 +3,7 @@ import { getSystemErrorMap } from 'node:util'
 // include/uapi/asm-generic/errno-base.h and errno.h. node:os has them too, and takes 0.4 ms to load, of which most is for other things.
 export const ENOENT = 2
 export const EINTR = 4
+export const ENXIO = 6
 export const EAGAIN = 11
 export const ENODEV = 19
 export const ENOTDIR = 20

@@ -1,5 +1,5 @@
 /** The libc functions that only the agent calls: a one-shot process does not pay for their prototypes. */
-import { constants } from 'node:os'
+import { ENXIO } from './errno.ts'
 import { c, checked, errno, libc } from './libc.ts'
 
 // include/uapi/linux/fcntl.h
@@ -39,7 +39,7 @@ export const agentLibc = {
 
 /** @returns Whether the namespace has a link with this index. The kernel answers without the lock that it holds while links come and go. */
 export function hasLink(index: number): boolean {
-  return agentLibc.if_indextoname(index, new Uint8Array(IF_NAMESIZE)) !== null || errno() !== constants.errno.ENXIO
+  return agentLibc.if_indextoname(index, new Uint8Array(IF_NAMESIZE)) !== null || errno() !== ENXIO
 }
 
 /** @returns Another descriptor of the same, which the caller owns. */
