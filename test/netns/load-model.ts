@@ -70,14 +70,18 @@ export class Model {
     return rivals.some((hold) => hold.ports.some((port) => ports.some((wanted) => isSame(port, wanted))))
   }
 
-  /** Asserts that nobody else has what an ADD has reported. A slot that is going has given back its own, or is about to. */
+  /**
+   * Asserts that nobody else has what an ADD has reported. A slot that is going has given back its own, or is about to. Of ports the
+   * records count: one that the container has by another interface, in one family or both, stays with that one, and goes with it.
+   */
   assertUnique(slot: Slot): void {
     const others = this.slots.filter((other) => other !== slot && (other.state === 'attached' || other.state === 'abandoned'))
     const owners = new Map(others.flatMap((other) => addressesOf(other).map((address) => [address, nameOf(other)])))
     for (const address of addressesOf(slot)) assert.equal(owners.get(address), undefined, `${nameOf(slot)} got ${address} too`)
-    for (const other of others) {
-      const twin = other.container === slot.container ? undefined : other.ports.find((port) => slot.ports.some((own) => isSame(own, port)))
-      assert.equal(twin, undefined, `${nameOf(slot)} got port ${twin?.hostPort} too, which ${nameOf(other)} has`)
+    const own = this.#publishedBy(slot)
+    for (const other of others.filter(({ container }) => container !== slot.container)) {
+      const twin = this.#publishedBy(other).find((port) => own.includes(port))
+      assert.equal(twin, undefined, `${nameOf(slot)} got ${twin} too, which ${nameOf(other)} has`)
     }
   }
 
@@ -97,6 +101,12 @@ export class Model {
       .json<{ ifalias?: string }>('ip', '-j', 'link')
       .flatMap(({ ifalias }) => (ifalias?.startsWith('tsnet ') ? [ifalias.slice(6)] : []))
     assert.deepEqual(links.sort(), standing.map(nameOf).sort(), 'links')
+  }
+
+  /** @returns Protocol, port and family of each. */
+  #publishedBy(slot: Slot): readonly string[] {
+    const { ports } = JSON.parse(readState(this.#host, recordOf(slot))) as { readonly ports: readonly (PortMapping & { readonly address: string })[] }
+    return ports.map(({ protocol, hostPort, address }) => `${protocol} ${hostPort} of IPv${address.includes(':') ? 6 : 4}`)
   }
 }
 
