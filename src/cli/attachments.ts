@@ -2,17 +2,12 @@
 import { quote } from '../cni/json.ts'
 import { TsnetError } from '../error.ts'
 import type { Owner } from '../plan/owner.ts'
-import { type AttachmentRecord, listLiveNetworks, listOwners, readRecord } from '../plan/record.ts'
+import { listLiveNetworks, listOwners } from '../plan/record.ts'
 import type { StateFolder } from '../plan/state-folder.ts'
-import { type Status, statusOf } from '../plan/status.ts'
+import { type Inspected, inspect } from '../plan/status.ts'
 import { findNamespace, type Namespace, parseNamespace } from './namespace.ts'
 
-export interface Attachment {
-  readonly owner: Owner
-  readonly status: Status
-  /** Absent when it is unreadable. */
-  readonly record?: AttachmentRecord
-}
+export type Attachment = Inspected
 
 /** What narrows a search. */
 export interface Narrowing {
@@ -27,13 +22,7 @@ const SHORT_ID = /^[0-9a-f]{6,}$/
 /** @returns All attachments of the host, by network, id and interface. */
 export function listAttachments(state: StateFolder): readonly Attachment[] {
   const owners = listLiveNetworks(state).flatMap((network) => listOwners(state, network))
-  return owners.sort(compare).map((owner) => inspectAttachment(state, owner))
-}
-
-/** @returns The attachment as it is now. */
-export function inspectAttachment(state: StateFolder, owner: Owner): Attachment {
-  const record = readRecord(state, owner)
-  return { owner, ...(record && { record }), status: statusOf(record) }
+  return owners.sort(compare).map((owner) => inspect(state, owner))
 }
 
 /**

@@ -19,16 +19,16 @@ import { repairZone } from './firewalld.ts'
 import type { HostSysctl } from './host-switches.ts'
 import { type NetworkRecord, readNetwork, writeNetwork } from './network.ts'
 import { type Observed, observeLinks } from './observe.ts'
-import { type Owner, ownerText } from './owner.ts'
+import { ownerText } from './owner.ts'
 import { rulesOfNetwork } from './policy.ts'
-import { type AttachmentRecord, listOwners, readRecord, recordedPort } from './record.ts'
+import { type AttachmentRecord, listOwners, recordedPort } from './record.ts'
 import { repairBook } from './repair-book.ts'
 import { repairLoopback, repairSysctlFile, type SwitchRepair } from './repair-switches.ts'
 import { lockContainers } from './settle.ts'
 import { siblingBridges } from './sibling-networks.ts'
 import { siblingsOf } from './siblings.ts'
 import { lockHost, lockNetwork, networkFolder } from './state-folder.ts'
-import { type Status, statusOf } from './status.ts'
+import { inspect } from './status.ts'
 import { UndoStack } from './undo.ts'
 
 export interface RepairContext extends PlanContext {
@@ -45,7 +45,7 @@ export interface RepairContext extends PlanContext {
 export function repairNetwork(network: string, context: RepairContext): readonly Repair[] {
   const { state } = context
   using _lock = existsSync(networkFolder(state, network)) ? lockNetwork(state, network) : undefined
-  const members = listOwners(state, network).map((owner) => inspect(owner, context))
+  const members = listOwners(state, network).map((owner) => inspect(state, owner))
   if (members.length === 0) return []
   const shared = new Findings({ network, status: 'attached' })
   const known = readNetwork(state, network)
@@ -67,17 +67,6 @@ export function repairNetwork(network: string, context: RepairContext): readonly
     )
   }
   return [shared, ...all]
-}
-
-interface Member {
-  readonly owner: Owner
-  readonly status: Status
-  readonly record?: AttachmentRecord
-}
-
-function inspect(owner: Owner, { state }: PlanContext): Member {
-  const record = readRecord(state, owner)
-  return { owner, ...(record && { record }), status: statusOf(record) }
 }
 
 interface Living {

@@ -141,6 +141,10 @@ hostTest('an ADD for the port of a dead container makes room, and uses the names
   const call = (id: string) => ({ id, netns: host.container(id), runtimeConfig })
   host.mustCni('ADD', call('dead'))
   host.exec(['ip', 'netns', 'del', 'dead'])
+  await eventually(
+    "the kernel has taken the dead container's link away",
+    () => host.exec(['ip', '-o', 'link', 'show', 'type', 'veth', 'master', 'br-net']) === '',
+  )
   host.mustCni('ADD', call('next'))
   assert.equal(agentStatus(host).requests['ADD'], 2, agent.log())
   host.mustCni('DEL', { id: 'next' })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { rmSync, writeFileSync } from 'node:fs'
-import { DUAL_STACK, type Host, hostTest } from './host.ts'
+import { DUAL_STACK, type Host, hostTest, TSNET } from './host.ts'
 import { assertBookEmpty, assertNothingLeft, assertSame, snapshot, stateFiles } from './state.ts'
 
 const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
@@ -140,6 +140,15 @@ hostTest('a kill while the first record was written does not keep the network: t
   ]) {
     host.mustCni('ADD', { id: 'standing', netns: host.container(`standing-${ids[0]}`) })
     host.sh('echo { > /run/tsnet/attachments/net/c1:eth0.json.new')
+    const attachments = JSON.parse(host.exec([TSNET, 'ls', '--json'])) as readonly { containerID: string; status: string }[]
+    assert.deepEqual(
+      attachments.map(({ containerID, status }) => [containerID, status]),
+      [
+        ['c1', 'incomplete'],
+        ['standing', 'attached'],
+      ],
+    )
+    host.exec([TSNET, 'repair'])
     for (const id of ids) host.mustCni('DEL', { id })
     assertNothingLeft(host)
   }
