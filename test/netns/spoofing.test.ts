@@ -49,13 +49,13 @@ function forgeries(me: Party, victim: Party): Readonly<Record<string, readonly [
   })
   const advertised = (target: string) => new RegExp(`${me.v6} > ff02::1:.*neighbor advertisement, tgt is ${target}`)
   return {
-    'a frame with another MAC address': [from(foreign, ETHERTYPE.ip, udp({ source: me.v4, destination: victim.v4 }, 7001)), /7001/],
-    'an IPv4 packet of another': [mine(ETHERTYPE.ip, udp({ source: victim.v4, destination: '10.50.0.255' }, 7002)), /7002/],
-    'an IPv4 packet from outside': [mine(ETHERTYPE.ip, udp({ source: ADDRESSES[4].far, destination: victim.v4 }, 7003)), /7003/],
-    'an IPv4 packet without a source': [mine(ETHERTYPE.ip, udp({ source: '0.0.0.0', destination: '255.255.255.255' }, 7004)), /7004/],
-    'an IPv6 packet of another': [mine(ETHERTYPE.ip6, udp({ source: victim.v6, destination: ALL_NODES }, 7005)), /7005/],
-    'an IPv6 packet of a foreign link-local address': [mine(ETHERTYPE.ip6, udp({ source: 'fe80::1', destination: ALL_NODES }, 7006)), /7006/],
-    'an IPv6 packet without a source': [mine(ETHERTYPE.ip6, udp({ source: '::', destination: ALL_NODES }, 7007)), /7007/],
+    'a frame with another MAC address': [from(foreign, ETHERTYPE.ip, udp({ source: me.v4, destination: victim.v4 }, 7001)), /\.7001[: ]/],
+    'an IPv4 packet of another': [mine(ETHERTYPE.ip, udp({ source: victim.v4, destination: '10.50.0.255' }, 7002)), /\.7002[: ]/],
+    'an IPv4 packet from outside': [mine(ETHERTYPE.ip, udp({ source: ADDRESSES[4].far, destination: victim.v4 }, 7003)), /\.7003[: ]/],
+    'an IPv4 packet without a source': [mine(ETHERTYPE.ip, udp({ source: '0.0.0.0', destination: '255.255.255.255' }, 7004)), /\.7004[: ]/],
+    'an IPv6 packet of another': [mine(ETHERTYPE.ip6, udp({ source: victim.v6, destination: ALL_NODES }, 7005)), /\.7005[: ]/],
+    'an IPv6 packet of a foreign link-local address': [mine(ETHERTYPE.ip6, udp({ source: 'fe80::1', destination: ALL_NODES }, 7006)), /\.7006[: ]/],
+    'an IPv6 packet without a source': [mine(ETHERTYPE.ip6, udp({ source: '::', destination: ALL_NODES }, 7007)), /\.7007[: ]/],
     'a packet with a VLAN tag': [
       mine(ETHERTYPE.vlan, Buffer.concat([Buffer.of(0, 5, 8, 0), udp({ source: me.v4, destination: victim.v4 }, 7008)])),
       /vlan 5|7008/,
@@ -104,9 +104,9 @@ function honesties(me: Party, neighbourParty: Party): Readonly<Record<string, re
   const icmp = (message: Parameters<typeof icmp6>[0], before?: Parameters<typeof icmp6>[1]) => mine(ETHERTYPE.ip6, icmp6(message, before))
   const toAll = { source: me.v6, destination: ALL_NODES }
   return {
-    'an IPv4 packet': [mine(ETHERTYPE.ip, udp({ source: me.v4, destination: neighbourParty.v4 }, 8001)), /8001/],
-    'an IPv6 packet': [mine(ETHERTYPE.ip6, udp(toAll, 8002)), /8002/],
-    'an IPv6 packet of the link-local address': [mine(ETHERTYPE.ip6, udp({ ...toAll, source: me.linkLocal }, 8003)), /8003/],
+    'an IPv4 packet': [mine(ETHERTYPE.ip, udp({ source: me.v4, destination: neighbourParty.v4 }, 8001)), /\.8001[: ]/],
+    'an IPv6 packet': [mine(ETHERTYPE.ip6, udp(toAll, 8002)), /\.8002[: ]/],
+    'an IPv6 packet of the link-local address': [mine(ETHERTYPE.ip6, udp({ ...toAll, source: me.linkLocal }, 8003)), /\.8003[: ]/],
     'an ARP request': [mine(ETHERTYPE.arp, arp({ senderMac: me.mac, sender: me.v4, target: '10.50.0.210' })), /who-has 10\.50\.0\.210/],
     'a probe for its own address': [
       mine(ETHERTYPE.arp, arp({ senderMac: me.mac, sender: '0.0.0.0', target: me.v4 })),
