@@ -7,6 +7,7 @@ import { answer } from '../plugins/answer.ts'
 import { findAnyPlugin } from '../plugins/reference.ts'
 import { borrowNetns, type Netns } from '../sys/netns.ts'
 import { now } from '../sys/time.ts'
+import { Announcement } from './announcement.ts'
 import type { Connection } from './connection.ts'
 import { decodeRequest, differenceOf, encodeFrame, encodeResponse, type Identity, KIND, type Request } from './frame.ts'
 import type { Log } from './log.ts'
@@ -44,7 +45,8 @@ export function perform(connection: Connection, payload: Buffer, { identity, con
   const warn = (problem: string) => {
     problems += `tsnet: ${problem}\n`
   }
-  const { status, output, error } = answerWith(request, connection, { ...context, warn })
+  using announcement = new Announcement()
+  const { status, output, error } = answerWith(request, connection, { ...context, warn, sendAnnouncement: announcement.prepare })
   connection.closeNetns()
   const facts = { command: request.env['CNI_COMMAND'] ?? '', container: request.env['CNI_CONTAINERID'], interface: request.env['CNI_IFNAME'] }
   const took = { ms: Math.round((now() - before) * 10) / 10 }
@@ -56,6 +58,7 @@ export function perform(connection: Connection, payload: Buffer, { identity, con
   }
   tally.count(facts.command, status === 0)
   if (!connection.send(encodeResponse({ status, output, problems }))) log.warn('lost an answer', facts)
+  if (status === 0) announcement.send()
   if (status !== 0) log.info('failed', { ...facts, ...took, reason: describe(error) })
   else log.detail('done', { ...facts, ...took })
   if (problems !== '') log.warn('problems', { ...facts, problems: problems.trimEnd() })

@@ -70,8 +70,12 @@ export function createLink(rt: NetlinkSocket, operation: string, link: Link, fla
   rt.execute({ operation, type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, body: (w) => encodeLink(w, { index: 0, flags, change: flags }, link) })
 }
 
-/** Changes a link by RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
 export function changeLink(rt: NetlinkSocket, operation: string, change: LinkChange): void {
+  rt.execute(linkChange(operation, change))
+}
+
+/** RTM_NEWLINK without CREATE: RTM_SETLINK accepts bridge port options and ignores them. */
+export function linkChange(operation: string, change: LinkChange): Request {
   const wishes = [
     [change.up, IFF_UP],
     [change.promiscuous, IFF_PROMISC],
@@ -79,11 +83,11 @@ export function changeLink(rt: NetlinkSocket, operation: string, change: LinkCha
   ] as const
   const bits = (wanted: (wish: boolean | undefined) => boolean) => wishes.reduce((sum, [wish, bit]) => (wanted(wish) ? sum | bit : sum), 0)
   const flags = { flags: bits((wish) => wish === true), change: bits((wish) => wish !== undefined) }
-  rt.execute({
+  return {
     operation,
     type: RTM_NEWLINK,
     body: (w) => encodeLink(w, { ...header(change.id), ...flags }, { ...named(change.id), ...change.link }),
-  })
+  }
 }
 
 /** @returns Whether there was such a link. */

@@ -11,11 +11,12 @@ import { CNI_CODE, TsnetError } from '../error.ts'
 import type { Backend, PendingChange, RulePart } from '../nat/backend.ts'
 import type { NetworkRules } from '../nat/model.ts'
 import { guardSources, unguardSources } from '../nat/source-guard/guard.ts'
-import { changeLink, findLink } from '../netlink/rtnetlink.ts'
+import { changeLink, findLink, linkChange } from '../netlink/rtnetlink.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { type Netns, within } from '../sys/netns.ts'
 import { readSysctl, setSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { checkTimeLimit } from '../sys/time-limit.ts'
+import type { PlanContext } from './attach.ts'
 import type { Step } from './diff.ts'
 import { type HostSysctl, isSet, type Sysctl } from './host-switches.ts'
 import { keepAdvertisedRoutes } from './router-advertisement.ts'
@@ -38,6 +39,8 @@ export interface ApplyContext {
   readonly lastOfBackend: () => boolean
   /** Hears of a route that another interface of the container has already: the first one stays. */
   readonly onRouteTaken: (route: RouteOptions) => void
+  /** See `PlanContext.sendAnnouncement`. */
+  readonly sendAnnouncement?: PlanContext['sendAnnouncement']
   /** Done before the links are made: another process writes the rules meanwhile, so that it costs no time. */
   readonly whileRulesAreWritten?: () => void
 }
@@ -209,10 +212,13 @@ function settle(change: PendingChange): void {
  * Setting the address that the interface already has makes the kernel send what arp_notify and ndisc_notify ask for: a
  * gratuitous ARP and an unsolicited neighbour advertisement. A packet socket of our own would cost an RCU wait to close.
  */
-function announce({ port, ifname, mac }: Extract<Step, { kind: 'announce' }>, { host, container }: ApplyContext): void {
+function announce({ port, ifname, mac }: Extract<Step, { kind: 'announce' }>, { host, container, sendAnnouncement }: ApplyContext): void {
   if (!waitForForwarding(host, port))
     throw new TsnetError('TSNET_PORT', `Cannot use the bridge port "${port}": the bridge does not forward its frames`)
-  changeLink(container, `announce "${ifname}"`, { id: ifname, link: { address: mac } })
+  // By its index: should it be sent late, it must not meet another interface of the same name.
+  const request = linkChange(`announce "${ifname}"`, { id: indexOf(container, ifname), link: { address: mac } })
+  if (sendAnnouncement === undefined) container.execute(request)
+  else sendAnnouncement(container, request)
 }
 
 /** Links keep their index as long as they live, and a plan asks for the same one several times. */

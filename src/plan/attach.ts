@@ -11,7 +11,7 @@ import type { PublishedPort } from '../nat/model.ts'
 import { claimPorts, releasePorts } from '../nat/port-ledger.ts'
 import { forgetAddresses, forgetFormer, forgetSubnets } from '../nat/stale-connections.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { NetlinkSocket, Request } from '../netlink/socket.ts'
 import { bootId } from '../sys/boot.ts'
 import { isOwnNetns, type Netns, within } from '../sys/netns.ts'
 import { readSysctl } from '../sys/sysctl.ts'
@@ -80,6 +80,8 @@ export interface PlanContext extends SysctlFileContext {
   readonly deleteLinks: (host: NetlinkSocket, indexes: readonly number[]) => void
   /** Deletes a bridge that has no port any more, when nothing else is left to be asked of the kernel. Absent: it goes together with the links. */
   readonly deleteBridge?: (host: NetlinkSocket, index: number) => void
+  /** Sends what tells the neighbours of a new interface, perhaps when the caller has his answer already. Absent: at once. */
+  readonly sendAnnouncement?: ((container: NetlinkSocket, request: Request) => void) | undefined
   /** How long one call may take, milliseconds. */
   readonly timeLimitMs: number
   /** The same for a request that is repeated because its answer was lost; absent where nobody repeats. */
@@ -147,6 +149,7 @@ function attachOnce(request: AttachRequest, caller: PlanContext): AttachmentReco
     alone,
     lastOfBackend,
     onRouteTaken,
+    sendAnnouncement: context.sendAnnouncement,
     whileRulesAreWritten: () => established.first && forgetSubnets(subnetsOf(established.network.rangeSets)),
   })
   forgetFormer(record.ports.map(recordedPort))

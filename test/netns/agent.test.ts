@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { agentStatus, answered, SOCKET, startAgent } from './agent-process.ts'
-import { type CniCall, type CniOutcome, DUAL_STACK, type Host, hostTest, LOOPBACK, TSNET } from './host.ts'
+import { addressIn, type CniCall, type CniOutcome, DUAL_STACK, type Host, hostTest, LOOPBACK, TSNET } from './host.ts'
 import { eventually } from './machine.ts'
+import { Sniffer } from './sniff.ts'
 import { assertNothingLeft, assertSame, leasesOf, rulesOf, snapshot, stateFiles } from './state.ts'
 
 const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] }
@@ -149,6 +150,21 @@ hostTest('an ADD for the port of a dead container makes room, and uses the names
   assert.equal(agentStatus(host).requests['ADD'], 2, agent.log())
   host.mustCni('DEL', { id: 'next' })
   assertNothingLeft(host)
+})
+
+hostTest('a container that the agent attaches is announced to its neighbours, and keeps its MAC address', async (host, t) => {
+  const agent = await startAgent(host)
+  host.mustCni('ADD', { id: 'standing', netns: host.container('standing') })
+  const sniffer = await Sniffer.start(host, 'br-net', 'arp')
+  t.after(() => sniffer.stop())
+  const container = host.container('c1')
+  const result = host.mustCni('ADD', { netns: container })
+  const own = addressIn(result, 4)
+  const mac = result.interfaces?.find(({ name }) => name === 'eth0')?.mac ?? 'none'
+  assert.match(await sniffer.line(new RegExp(`(who-has|Request).*${own} .*tell ${own}|Reply ${own}`)), new RegExp(`^${mac} > ff:ff:ff:ff:ff:ff`))
+  host.mustCni('CHECK', { netns: container, prevResult: result })
+  assert.equal(agentStatus(host).requests['CHECK'], 1, agent.log())
+  assert.equal(container.json<{ address?: string }>('ip', '-j', 'link', 'show', 'eth0')[0]?.address, mac)
 })
 
 hostTest('DELs that wait together share one wait of the kernel, and only their own links go', async (host) => {
