@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { agentStatus, answered, SOCKET, startAgent } from './agent-process.ts'
-import { addressIn, type CniCall, type CniOutcome, DUAL_STACK, type Host, hostTest, LOOPBACK, TSNET } from './host.ts'
+import { addressIn, type CniCall, type CniOutcome, DUAL_STACK, endNamespace, type Host, hostTest, LOOPBACK, TSNET } from './host.ts'
 import { eventually } from './machine.ts'
 import { Sniffer } from './sniff.ts'
 import { assertNothingLeft, assertSame, leasesOf, rulesOf, snapshot, stateFiles } from './state.ts'
@@ -141,11 +141,7 @@ hostTest('an ADD for the port of a dead container makes room, and uses the names
   const agent = await startAgent(host)
   const call = (id: string) => ({ id, netns: host.container(id), runtimeConfig })
   host.mustCni('ADD', call('dead'))
-  host.exec(['ip', 'netns', 'del', 'dead'])
-  await eventually(
-    "the kernel has taken the dead container's link away",
-    () => host.exec(['ip', '-o', 'link', 'show', 'type', 'veth', 'master', 'br-net']) === '',
-  )
+  await endNamespace(host, 'dead')
   host.mustCni('ADD', call('next'))
   assert.equal(agentStatus(host).requests['ADD'], 2, agent.log())
   host.mustCni('DEL', { id: 'next' })

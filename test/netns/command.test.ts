@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { addressIn, type CniDocument, type Host, hostTest, TSNET } from './host.ts'
+import { addressIn, type CniDocument, endNamespace, type Host, hostTest, TSNET } from './host.ts'
 import type { Outcome } from './machine.ts'
 import { assertNothingLeft, snapshot, stateFiles } from './state.ts'
 
@@ -154,7 +154,7 @@ hostTest('a second network, from a definition', (host) => {
 hostTest('containers whose namespace is gone', async (host, t) => {
   host.container('web')
   must(host, 'attach', 'web', '-p', '8080:80')
-  host.exec(['ip', 'netns', 'del', 'web'])
+  await endNamespace(host, 'web')
   await t.test('are shown, and detached by the name that they had', () => {
     assert.match(must(host, 'ls'), /\tweb \(gone\)\n$/)
     assert.match(refused(host, 'check', 'web'), /is gone/)
@@ -169,11 +169,11 @@ hostTest('containers whose namespace is gone', async (host, t) => {
     must(host, 'attach', 'web', '-p', '8080:80')
     assert.match(must(host, 'ls'), /\tweb\n$/)
   })
-  await t.test('gc removes them and nothing else', () => {
+  await t.test('gc removes them and nothing else', async () => {
     host.container('dead')
     must(host, 'attach', 'dead', '-p', '8081:80')
     assert.equal(must(host, 'gc'), '')
-    host.exec(['ip', 'netns', 'del', 'dead'])
+    await endNamespace(host, 'dead')
     assert.match(must(host, 'gc'), /^dead\teth0\t10\.210\.\d+\.\d+\/22\ttsnet\n$/)
     assert.match(must(host, 'ls'), /^tsnet\tweb\t[^\n]*\n$/)
     must(host, 'detach', 'web')

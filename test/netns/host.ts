@@ -177,6 +177,14 @@ export function hostTest(name: string, act: (host: Host, t: TestContext) => void
   })
 }
 
+/** Deletes a container's namespace, and waits until the kernel has taken the host's end of its veth pair away: it does so some time later. */
+export async function endNamespace(host: Host, name: string): Promise<void> {
+  const links = () => host.exec(['ip', '-o', 'link', 'show', 'type', 'veth']).split('\n').length
+  const before = links()
+  host.exec(['ip', 'netns', 'del', name])
+  await eventually(`the link of "${name}" is gone`, () => links() < before)
+}
+
 /** @returns The address of a family that an ADD reported, without its prefix length. */
 export function addressIn(result: CniDocument, family: 4 | 6): string {
   const ip = result.ips?.find(({ address }) => address.includes(':') === (family === 6))
