@@ -116,12 +116,16 @@ hostTest('a caller in another network or mount namespace, or with other folders,
   assert.equal(foreign.status, 0, foreign.stdout)
   host.mustCni('DEL', { netns, env: { TSNET_RUN_DIR: '/none' } })
   assert.equal(host.run(['ip', 'link', 'show', 'br-net']).status, 1)
+  await eventually("the kernel has taken the foreign host's link away", () => netns.run(['ip', 'link', 'show', 'eth0']).status === 1)
   for (const [entry, env] of [
     [['unshare', '-m'], {}],
     [[], { TSNET_STATE_DIR: '/run/other' }],
     [[], { TSNET_SYSCTL_DIR: '/run/other' }],
   ] as const) {
-    for (const command of ['ADD', 'DEL']) assert.equal(run(entry, command, env).status, 0)
+    for (const command of ['ADD', 'DEL']) {
+      const { status, stdout } = run(entry, command, env)
+      assert.equal(status, 0, stdout)
+    }
   }
   assert.equal(answered(host), 0)
   assert.equal(agentStatus(host).declined, 7)
