@@ -118,11 +118,10 @@ export async function assertPublished(port, name) {
 /** @returns All rules of both families, without counters */
 const rules = () => [['iptables-save'], ['ip6tables-save'], ['nft', 'list', 'ruleset']].map((argv) => tryRun(argv).stdout).join('\n')
 
-/** Takes all rules away, as somebody's own firewall script does. */
+/** Takes all rules away, as somebody's own firewall script does: a table at a time, since somebody may be at work who makes them again. */
 export function flushRules() {
-  for (const program of ['iptables', 'ip6tables']) {
-    for (const table of ['raw', 'nat', 'filter']) run(['sh', '-c', `${program} -t ${table} -F && ${program} -t ${table} -X`])
-  }
+  const empty = ['raw', 'nat', 'filter'].map((table) => `*${table}\\nCOMMIT\\n`).join('')
+  for (const program of ['iptables', 'ip6tables']) run(['sh', '-c', `printf '${empty}' | ${program}-restore`])
   tryRun(['nft', 'flush', 'ruleset'])
 }
 
