@@ -35,7 +35,7 @@ export interface RawConfig {
 
 /** A longer configuration is refused; a reader may stop after this many bytes and one. */
 export const MAX_CONFIG_BYTES = 1024 * 1024
-/** Each member has one. A one-shot process hashes keys in a way that can be foreseen (docs/decisions/0016): a million bytes of such keys would take minutes. */
+/** Each member has one. A one-shot process hashes keys in a way that can be foreseen (docs/decisions/0016): a MiB of such keys takes more than a minute. */
 export const MAX_CONFIG_COLONS = 20_000
 
 /** Container ids and network names become file names, with an interface name and a suffix beside them. */
